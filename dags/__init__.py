@@ -1,0 +1,1 @@
+"""Order and time of the stages, as Airflow DAGs."""

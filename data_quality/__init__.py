@@ -1,0 +1,1 @@
+"""Whether a month is fit to publish."""

@@ -1,0 +1,1 @@
+"""Emission factors as dated, cited data, and the rules they must keep."""

@@ -1,0 +1,132 @@
+"""Identity and settings of a run: read from the environment once, validated, each with a default that works on one machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from schemas.source import zone
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Refused(Exception):
+    """The data was refused; the message says what, where and why. Exit code 1: running again changes nothing."""
+
+
+class CallError(Exception):
+    """The call or its settings were wrong; the message says what to change. Exit code 2."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a run reads, writes and computes. Places may be local paths or URIs of an object store."""
+
+    landing: str
+    lake: str
+    sources: Path
+    factors: Path
+    keys: Path
+    spark_master: str
+    serving_url: str | None
+    legal_timezone: ZoneInfo
+    driver_memory: str
+    var: Path
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Settings from variables that begin with ``FOOTPRINT_``. Raises CallError on an unknown or unusable one."""
+        given = {name: value for name, value in environment.items() if name.startswith("FOOTPRINT_") and value}
+        unknown = sorted(given.keys() - _VARIABLES)
+        if unknown:
+            raise CallError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(_VARIABLES))}")
+        var = Path(given.get("FOOTPRINT_VAR", PROJECT / "var")).absolute()
+        return cls(
+            landing=_place(given.get("FOOTPRINT_LANDING", str(var / "landing"))),
+            lake=_place(given.get("FOOTPRINT_LAKE", str(var / "lake"))),
+            sources=_folder("FOOTPRINT_SOURCES", given, PROJECT / "schemas" / "sources"),
+            factors=_folder("FOOTPRINT_FACTORS", given, PROJECT / "factors"),
+            keys=Path(given.get("FOOTPRINT_KEYS", var / "keys")).absolute(),
+            spark_master=given.get("FOOTPRINT_SPARK_MASTER", "local[*]"),
+            serving_url=given.get("FOOTPRINT_SERVING_URL"),
+            legal_timezone=_legal_timezone(given.get("FOOTPRINT_LEGAL_TIMEZONE", "Europe/Paris")),
+            driver_memory=given.get("FOOTPRINT_DRIVER_MEMORY", "2g"),
+            var=var,
+        )
+
+    @property
+    def jars(self) -> Path:
+        """Folder of the Delta JARs that set-up resolved."""
+        return self.var / "jars"
+
+    @property
+    def data_docs(self) -> Path:
+        """Folder of the Great Expectations pages, one site a month."""
+        return self.var / "data_docs"
+
+
+_VARIABLES = {
+    "FOOTPRINT_LANDING",
+    "FOOTPRINT_LAKE",
+    "FOOTPRINT_SOURCES",
+    "FOOTPRINT_FACTORS",
+    "FOOTPRINT_KEYS",
+    "FOOTPRINT_SPARK_MASTER",
+    "FOOTPRINT_SERVING_URL",
+    "FOOTPRINT_LEGAL_TIMEZONE",
+    "FOOTPRINT_DRIVER_MEMORY",
+    "FOOTPRINT_VAR",
+}
+
+
+def _place(text: str) -> str:
+    return text.rstrip("/") if "://" in text else str(Path(text).absolute())
+
+
+def _folder(variable: str, given: Mapping[str, str], default: Path) -> Path:
+    folder = Path(given.get(variable, default)).absolute()
+    if not folder.is_dir():
+        raise CallError(f"{variable}: {folder} is not a folder")
+    return folder
+
+
+def _legal_timezone(name: str) -> ZoneInfo:
+    try:
+        return zone(name)
+    except ValueError as error:
+        raise CallError(f"FOOTPRINT_LEGAL_TIMEZONE: {error}") from None
+
+
+def usage_month(text: str) -> date:
+    """The first day of a month written ``YYYY-MM``. Raises CallError."""
+    try:
+        year, month = text.split("-")
+        if (len(year), len(month)) != (4, 2):
+            raise ValueError(text)
+        return date(int(year), int(month), 1)
+    except ValueError:
+        raise CallError(f"{text!r} is not a month: write it as YYYY-MM, for example 2026-10") from None
+
+
+@cache
+def code_version() -> str:
+    """Version of the code that runs: the package's, with the commit where the project is a git checkout."""
+    package = version("footprint")
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return package
+    return f"{package}+{commit.stdout.strip()}"

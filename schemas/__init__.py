@@ -1,0 +1,1 @@
+"""Every table and every input, declared once: types, units, meaning and row rules."""

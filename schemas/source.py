@@ -1,0 +1,299 @@
+"""What a mediation source is: how its files are named, read and understood.
+
+One TOML file per source in ``schemas/sources/`` (or the folder of ``FOOTPRINT_SOURCES``); its name is the name of the source and
+of its folder under the landing folder. An unknown or missing setting is refused with the file and the setting.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+IdentifierType = Literal["imsi", "msisdn", "line_id", "mac"]
+Network = Literal["fixed", "mobile"]
+VolumeBasis = Literal["up_and_down", "down_only"]
+
+
+class SourceError(ValueError):
+    """A source file cannot be used; the message names the file and the setting."""
+
+
+def _regular_expression(text: str) -> str:
+    re.compile(text)
+    return text
+
+
+def _time_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError(f"{name} is not an IANA time zone")
+    return name
+
+
+Pattern = Annotated[str, AfterValidator(_regular_expression)]
+Zone = Annotated[str, AfterValidator(_time_zone)]
+Character = Annotated[str, Field(min_length=1, max_length=1)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Files(_Settings):
+    """How the source names its files and shows that one is finished.
+
+    ``sequence`` is a regular expression on the file name with the group ``sequence`` (a number that grows). With a group ``series``
+    too, the numbers of a series have no gaps, and a gap is reported.
+    A file is finished when its name has none of ``unfinished_suffixes``, its ``done_marker`` (a suffix) exists if one is set, and
+    it has not changed for ``unchanged_for_seconds``.
+    """
+
+    pattern: str
+    sequence: Pattern | None = None
+    on_changed_file: Literal["refuse", "supersede"]
+    unfinished_suffixes: tuple[str, ...] = (".tmp", ".part", ".filepart")
+    done_marker: str | None = None
+    unchanged_for_seconds: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _sequence_is_captured(self) -> Self:
+        if self.sequence and "sequence" not in re.compile(self.sequence).groupindex:
+            raise ValueError("files.sequence has no group named sequence")
+        return self
+
+
+class Delimited(_Settings):
+    """Layout of delimited text. ``columns`` names the fields of a file without a header."""
+
+    delimiter: Character
+    quote: Character | None = None
+    encoding: Literal["utf-8", "iso-8859-1"] = "utf-8"
+    header: bool
+    columns: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> Self:
+        if self.header == bool(self.columns):
+            raise ValueError("delimited.columns is needed exactly when delimited.header is false")
+        return self
+
+
+class Identifier(_Settings):
+    """A column that names who used the data; the first one that is not empty counts."""
+
+    type: IdentifierType
+    column: str
+
+
+class IdentifierRules(_Settings):
+    """How identifiers are normalised before they are pseudonymised.
+
+    ``country_code`` turns a national number (one leading 0) into E.164; without it such a number is rejected.
+    """
+
+    country_code: Annotated[str, Field(pattern=r"^[1-9]\d{0,2}$")] | None = None
+    line_id_pattern: Pattern = r"^[A-Za-z0-9._:/-]{1,64}$"
+
+
+class Time(_Settings):
+    """Which columns say when, and in which clock.
+
+    ``format`` is ``iso8601`` (with an offset in the text), ``epoch_s``, ``epoch_ms`` or a strptime pattern of local time. Local
+    time needs ``zone``, and what an hour that comes twice means, or ``utc_offset_column`` (``+HHMM`` or ``+HH:MM``).
+    """
+
+    format: str
+    zone: Zone | None = None
+    ambiguous: Literal["earliest", "latest", "reject"] | None = None
+    utc_offset_column: str | None = None
+    start: str | None = None
+    end: str | None = None
+    duration_s: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """The text is a local time, so the clock it was read from must be declared."""
+        return self.format not in ("iso8601", "epoch_s", "epoch_ms")
+
+    @model_validator(mode="after")
+    def _clock_is_declared(self) -> Self:
+        if self.is_local and (self.zone is None) == (self.utc_offset_column is None):
+            raise ValueError("time: a local format needs zone or utc_offset_column, not both")
+        if (self.zone is None) != (self.ambiguous is None):
+            raise ValueError("time: zone and ambiguous go together")
+        if not self.is_local and (self.zone or self.utc_offset_column):
+            raise ValueError(f"time: {self.format} carries its own clock")
+        return self
+
+
+class Volume(_Settings):
+    """Columns of the volume and the unit they are written in."""
+
+    up: str
+    down: str
+    octets_per_unit: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _directions_differ(self) -> Self:
+        if self.up == self.down:
+            raise ValueError("volume.up and volume.down are the same column")
+        return self
+
+
+class Mapped(_Settings):
+    """A value taken from a column through a table, or a constant. A value the table lacks is rejected."""
+
+    constant: str | None = None
+    column: str | None = None
+    values: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.constant is None) == (self.column is None) or bool(self.values) != bool(self.column):
+            raise ValueError("give either constant, or column with values")
+        return self
+
+
+class OutOfScope(_Settings):
+    """A rule of the source's policy: a record is no subscriber's data if the column is, begins, or does not begin so."""
+
+    reason: Annotated[str, Field(pattern=r"^[a-z_]+$")]
+    column: str
+    equals: tuple[str, ...] = ()
+    starts_with: tuple[str, ...] = ()
+    unless_starts_with: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        if sum(map(bool, (self.equals, self.starts_with, self.unless_starts_with))) != 1:
+            raise ValueError("give one of equals, starts_with, unless_starts_with")
+        return self
+
+
+class _Source(_Settings):
+    name: str
+    description: str
+    format: Literal["delimited", "parquet"]
+    files: Files
+    delimited: Delimited | None = None
+    identifiers: IdentifierRules = IdentifierRules()
+    time: Time
+
+    @model_validator(mode="after")
+    def _layout_is_given(self) -> Self:
+        if (self.format == "delimited") != (self.delimited is not None):
+            raise ValueError("format delimited and the table [delimited] go together")
+        return self
+
+    def _missing(self, columns: Sequence[str]) -> Self:
+        if self.delimited and self.delimited.columns:
+            unknown = [name for name in columns if name not in self.delimited.columns]
+            if unknown:
+                raise ValueError(f"not among delimited.columns: {', '.join(unknown)}")
+        return self
+
+
+class UsageSource(_Source):
+    """Usage records: who, when, how many octets up and down."""
+
+    kind: Literal["usage"]
+    network: Network
+    volume_counted: VolumeBasis
+    key: tuple[str, ...] | Literal["none"]
+    identifier: tuple[Identifier, ...] = Field(min_length=1)
+    volume: Volume
+    access_technology: Mapped | None = None
+    roaming: Mapped
+    estimated: Mapped | None = None
+    out_of_scope: tuple[OutOfScope, ...] = ()
+
+    @property
+    def whitelist(self) -> tuple[str, ...]:
+        """Columns that may leave the reader; every other one is dropped at the edge (CPCE L34-1)."""
+        time = self.time
+        names = [time.start, time.end, time.duration_s, time.utc_offset_column, self.volume.up, self.volume.down]
+        names += [identifier.column for identifier in self.identifier]
+        names += [m.column for m in (self.access_technology, self.roaming, self.estimated) if m]
+        names += [rule.column for rule in self.out_of_scope]
+        names += self.key if self.key != "none" else ()
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        given = (self.time.start, self.time.end, self.time.duration_s)
+        if not (self.time.end and not self.time.duration_s) and sum(map(bool, given)) != 2:
+            raise ValueError("time: give end, start and end, start and duration_s, or end and duration_s")
+        if self.key != "none" and not self.key:
+            raise ValueError('key is empty: name its columns, or say key = "none"')
+        return self._missing(self.whitelist)
+
+
+class SubscriptionColumns(_Settings):
+    """Columns of the subscription export, one row per identifier assignment; intervals are half open."""
+
+    subscription_id: str = "subscription_id"
+    network: str = "network"
+    access_technology: str = "access_technology"
+    identifier_type: str = "identifier_type"
+    identifier: str = "identifier"
+    assigned_from: str = "assigned_from"
+    assigned_to: str = "assigned_to"
+    active_from: str = "active_from"
+    active_to: str = "active_to"
+    segment: str = "segment"
+    brand: str = "brand"
+
+
+class SubscriptionSource(_Source):
+    """Subscriptions: who held which identifier, from when until when."""
+
+    kind: Literal["subscriptions"]
+    columns: SubscriptionColumns = SubscriptionColumns()
+
+    @property
+    def whitelist(self) -> tuple[str, ...]:
+        """Columns that may leave the reader."""
+        return tuple(self.columns.model_dump().values())
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.time.utc_offset_column:
+            raise ValueError("time.utc_offset_column: an export has several times, give zone instead")
+        return self._missing(self.whitelist)
+
+
+Source = UsageSource | SubscriptionSource
+
+
+def read_source(path: Path) -> Source:
+    """The source declared in a TOML file. Raises SourceError, naming file and setting."""
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        kinds = {"usage": UsageSource, "subscriptions": SubscriptionSource}
+        kind = settings.get("kind")
+        if kind not in kinds:
+            raise SourceError(f"{path}: kind is {kind!r}, must be one of {', '.join(kinds)}")
+        return kinds[kind].model_validate({"name": path.stem, **settings})
+    except tomllib.TOMLDecodeError as error:
+        raise SourceError(f"{path}: {error}") from None
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'source'}: {e['msg']}" for e in error.errors())
+        raise SourceError(f"{path}: {faults}") from None
+
+
+def read_sources(folder: Path) -> dict[str, Source]:
+    """Every source of a folder by name. Raises SourceError if there is none or one cannot be used."""
+    sources = {path.stem: read_source(path) for path in sorted(folder.glob("*.toml"))}
+    if not sources:
+        raise SourceError(f"{folder}: holds no source (*.toml)")
+    return sources
+
+
+def zone(name: str) -> ZoneInfo:
+    """The IANA time zone of that name. Raises ValueError."""
+    return ZoneInfo(_time_zone(name))

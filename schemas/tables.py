@@ -1,0 +1,402 @@
+"""The tables of the lake, in the order in which a month flows through them.
+
+Bytes are integers and called octets where they come from a record, grams are decimals; the unit is in every name.
+"""
+
+from schemas.table import Table
+
+LANDED = Table(
+    name="landed",
+    comment="One row per delivery of a file to the landing folder.",
+    text="""
+        file_number      BIGINT    NOT NULL COMMENT 'Number of the delivery in this lake, from 1.'
+        source           STRING    NOT NULL COMMENT 'Mediation source: the folder under the landing folder and the TOML file in schemas/sources.'
+        file_name        STRING    NOT NULL COMMENT 'Name relative to the folder of the source.'
+        file_hash        STRING    NOT NULL COMMENT 'SHA-256 of the bytes as delivered, hexadecimal.'
+        size_octets      BIGINT    NOT NULL COMMENT 'Octets of the file as delivered.'
+        modified_at      TIMESTAMP NOT NULL COMMENT 'Modification time of the file when it was registered.'
+        file_sequence    BIGINT             COMMENT 'Sequence number the source writes in the file name; null if it writes none.'
+        sequence_series  STRING             COMMENT 'Series within which the sequence has no gaps, from the file name; null without a sequence.'
+        status           STRING    NOT NULL COMMENT 'new, duplicate (these bytes were delivered before), superseding or refused (a known name with other bytes).'
+        reason           STRING             COMMENT 'Why the delivery is a duplicate or refused.'
+        replaces_file_number BIGINT         COMMENT 'Delivery that this one supersedes or repeats.'
+        landed_at        TIMESTAMP NOT NULL COMMENT 'When the delivery was registered.'
+    """,
+    key=("file_number",),
+    checks={"status_is_known": "status IN ('new', 'duplicate', 'superseding', 'refused')"},
+    statistics=("file_number", "source"),
+)
+
+BATCHES = Table(
+    name="batches",
+    comment="Write-ahead log of accept: a batch of files exists for readers once its committed row is here.",
+    text="""
+        batch            BIGINT    NOT NULL COMMENT 'Number of the batch, from 1.'
+        state            STRING    NOT NULL COMMENT 'planned (written ahead) or committed (its rows count).'
+        file_numbers     ARRAY<BIGINT> NOT NULL COMMENT 'Deliveries the batch reads.'
+        withdrawn_file_numbers ARRAY<BIGINT> NOT NULL COMMENT 'Deliveries whose earlier rows cease to count from this batch on.'
+        reason           STRING             COMMENT 'Why deliveries were withdrawn.'
+        base_versions    STRING    NOT NULL COMMENT 'Delta version of each table the batch was planned on, JSON.'
+        code_version     STRING    NOT NULL COMMENT 'Version of the code that planned the batch.'
+        written_at       TIMESTAMP NOT NULL COMMENT 'When the row was written.'
+    """,
+    key=("batch", "state"),
+    checks={"state_is_known": "state IN ('planned', 'committed')"},
+    statistics=("batch",),
+)
+
+ACCEPTED = Table(
+    name="accepted",
+    comment="One row per interval of a usage record and legal month: what a network element measured for one identifier.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'First day of the legal month the octets belong to.'
+        batch            BIGINT    NOT NULL COMMENT 'Batch that accepted the record.'
+        source           STRING    NOT NULL COMMENT 'Mediation source.'
+        file_number      BIGINT    NOT NULL COMMENT 'Delivery the record was read from.'
+        record_ordinal   BIGINT    NOT NULL COMMENT 'Position of the record in its file, from 1.'
+        byte_offset      BIGINT    NOT NULL COMMENT 'Octet at which the record starts in the uncompressed file; for Parquet, its row group.'
+        interval_index   INT       NOT NULL COMMENT 'Position of the interval (container) in its record, from 0.'
+        month_part       INT       NOT NULL COMMENT '0: the interval lies in one month; 1, 2, …: its parts, month by month.'
+        record_key       BINARY             COMMENT 'Keyed 128-bit hash of the source and its key columns; null for a source that declares no key.'
+        content_hash     BIGINT    NOT NULL COMMENT 'xxHash64 of the canonical values, equal for true duplicates.'
+        identifier_type  STRING    NOT NULL COMMENT 'imsi, msisdn, line_id or mac.'
+        identifier_key   BINARY    NOT NULL COMMENT 'Pseudonym of the identifier, 128 bits.'
+        opened_at        TIMESTAMP          COMMENT 'Start of the interval as recorded; null if the record has none.'
+        closed_at        TIMESTAMP NOT NULL COMMENT 'End of the interval as recorded.'
+        octets_up        BIGINT    NOT NULL COMMENT 'Octets sent by the subscriber in this month.'
+        octets_down      BIGINT    NOT NULL COMMENT 'Octets received by the subscriber in this month.'
+        access_technology STRING            COMMENT 'Access technology the record names; null if it names none.'
+        roaming_zone     STRING    NOT NULL COMMENT 'home or roaming.'
+        is_prorated      BOOLEAN   NOT NULL COMMENT 'The interval straddled a month end and was split by elapsed seconds.'
+        is_without_start BOOLEAN   NOT NULL COMMENT 'The record has no start: it belongs to the month of its close.'
+        is_estimated     BOOLEAN   NOT NULL COMMENT 'The source says that the volume was not measured.'
+        is_conflicting   BOOLEAN   NOT NULL COMMENT 'Another record with this key has other content.'
+    """,
+    key=("file_number", "record_ordinal", "interval_index", "month_part", "batch"),
+    checks={"octets_not_negative": "octets_up >= 0 AND octets_down >= 0"},
+    partitioned_by=("usage_month",),
+    statistics=("usage_month", "batch", "closed_at"),
+)
+
+REJECTED = Table(
+    name="rejected",
+    comment="One row per record that was not accepted, with the reason and where to find it; never its content.",
+    text="""
+        batch            BIGINT    NOT NULL COMMENT 'Batch that read the record.'
+        source           STRING    NOT NULL COMMENT 'Mediation source.'
+        file_number      BIGINT    NOT NULL COMMENT 'Delivery the record was read from.'
+        record_ordinal   BIGINT    NOT NULL COMMENT 'Position of the record in its file, from 1.'
+        byte_offset      BIGINT    NOT NULL COMMENT 'Octet at which the record starts in the uncompressed file; for Parquet, its row group.'
+        reason           STRING    NOT NULL COMMENT 'duplicate, or what is wrong with the record.'
+        column_name      STRING             COMMENT 'Column of the source that is at fault; null if it is the record.'
+        usage_month      DATE               COMMENT 'Month of the record''s close; null if it cannot be read.'
+        identifier_type  STRING             COMMENT 'Type of the identifier; null if it cannot be read.'
+        identifier_key   BINARY             COMMENT 'Pseudonym of the identifier; null if it cannot be read.'
+        closed_at        TIMESTAMP          COMMENT 'End of the interval; null if it cannot be read.'
+        record_key       BINARY             COMMENT 'Key of the record; null if it has none.'
+        content_hash     BIGINT             COMMENT 'Hash of the canonical values; null unless the record is a duplicate.'
+        duplicate_of_file_number BIGINT     COMMENT 'Delivery that holds the accepted copy; null unless the record is a duplicate.'
+    """,
+    key=("file_number", "record_ordinal", "batch"),
+    statistics=("batch", "reason", "usage_month"),
+)
+
+SUBSCRIPTIONS = Table(
+    name="subscriptions",
+    comment="One row per identifier assignment: who held an identifier, from when until when.",
+    text="""
+        batch            BIGINT    NOT NULL COMMENT 'Batch that accepted the assignment.'
+        source           STRING    NOT NULL COMMENT 'Source of the export.'
+        file_number      BIGINT    NOT NULL COMMENT 'Delivery the assignment was read from.'
+        record_ordinal   BIGINT    NOT NULL COMMENT 'Position of the record in its file, from 1.'
+        byte_offset      BIGINT    NOT NULL COMMENT 'Octet at which the record starts in the uncompressed file.'
+        record_key       BINARY    NOT NULL COMMENT 'Keyed hash of subscription, identifier and start of the assignment.'
+        content_hash     BIGINT    NOT NULL COMMENT 'xxHash64 of the canonical values, equal for true duplicates.'
+        subscription_key BINARY    NOT NULL COMMENT 'Pseudonym of the subscription under the serving key, 128 bits.'
+        network          STRING    NOT NULL COMMENT 'fixed or mobile.'
+        access_technology STRING   NOT NULL COMMENT 'Access technology of the subscription.'
+        identifier_type  STRING    NOT NULL COMMENT 'imsi, msisdn, line_id or mac.'
+        identifier_key   BINARY    NOT NULL COMMENT 'Pseudonym of the identifier, 128 bits.'
+        assigned_from    TIMESTAMP NOT NULL COMMENT 'Start of the assignment, inclusive.'
+        assigned_to      TIMESTAMP          COMMENT 'End of the assignment, exclusive; null while it lasts.'
+        active_from      TIMESTAMP NOT NULL COMMENT 'Activation of the subscription, inclusive.'
+        active_to        TIMESTAMP          COMMENT 'End of the subscription, exclusive; null while it lasts.'
+        segment          STRING    NOT NULL COMMENT 'Customer segment as the operator names it.'
+        brand            STRING    NOT NULL COMMENT 'Brand the subscription is sold under.'
+    """,
+    key=("file_number", "record_ordinal", "batch"),
+    checks={
+        "network_is_known": "network IN ('fixed', 'mobile')",
+        "assignment_is_ordered": "assigned_to IS NULL OR assigned_from <= assigned_to",
+        "activity_is_ordered": "active_to IS NULL OR active_from <= active_to",
+    },
+    statistics=("batch",),
+)
+
+FILE_BALANCES = Table(
+    name="file_balances",
+    comment="One row per file read: every record and every octet of it accounted for against an independent count.",
+    text="""
+        batch            BIGINT    NOT NULL COMMENT 'Batch that read the file.'
+        source           STRING    NOT NULL COMMENT 'Mediation source.'
+        file_number      BIGINT    NOT NULL COMMENT 'Delivery that was read.'
+        records_received BIGINT    NOT NULL COMMENT 'Records counted independently of the parser (line ends, Parquet footer).'
+        records_accepted BIGINT    NOT NULL COMMENT 'Records that count.'
+        records_duplicate BIGINT   NOT NULL COMMENT 'Records received before.'
+        records_rejected BIGINT    NOT NULL COMMENT 'Records refused with a reason.'
+        records_out_of_scope BIGINT NOT NULL COMMENT 'Records that are not a subscriber''s data by the policy of the source.'
+        out_of_scope_reasons STRING NOT NULL COMMENT 'Records out of scope by reason, JSON.'
+        octets_received  BIGINT    NOT NULL COMMENT 'Octets of the file, uncompressed.'
+        octets_header    BIGINT    NOT NULL COMMENT 'Octets of headers and byte-order marks.'
+        octets_records   BIGINT    NOT NULL COMMENT 'Octets of records that were parsed.'
+        octets_padding   BIGINT    NOT NULL COMMENT 'Octets between records: empty lines, fill.'
+        octets_quarantined BIGINT  NOT NULL COMMENT 'Octets that could not be parsed into a record.'
+        volume_parsed_octets BIGINT NOT NULL COMMENT 'Volume of all parsed intervals, up and down.'
+        volume_accepted_octets BIGINT NOT NULL COMMENT 'Volume accepted.'
+        volume_duplicate_octets BIGINT NOT NULL COMMENT 'Volume of duplicates.'
+        volume_out_of_scope_octets BIGINT NOT NULL COMMENT 'Volume out of scope.'
+        first_closed_at  TIMESTAMP          COMMENT 'Earliest close in the file; null if no time was read.'
+        last_closed_at   TIMESTAMP          COMMENT 'Latest close in the file; null if no time was read.'
+    """,
+    key=("file_number", "batch"),
+    checks={
+        "records_balance": "records_received = records_accepted + records_duplicate + records_rejected + records_out_of_scope",
+        "octets_balance": "octets_received = octets_header + octets_records + octets_padding + octets_quarantined",
+        "volume_balance": "volume_parsed_octets = volume_accepted_octets + volume_duplicate_octets + volume_out_of_scope_octets",
+    },
+    statistics=("batch",),
+)
+
+METERED = Table(
+    name="metered",
+    comment="Usage of one subscription in one month, by access technology and roaming zone.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
+        batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
+        subscription_key BINARY             COMMENT 'Pseudonym of the subscription; null for usage of unknown identifiers.'
+        attribution      STRING    NOT NULL COMMENT 'holder, or unknown_identifier: usage that no subscription in the export held.'
+        network          STRING             COMMENT 'fixed or mobile; for unknown identifiers, the network of the source.'
+        access_technology STRING   NOT NULL COMMENT 'Technology of the record, else of the subscription; unspecified if neither is known.'
+        roaming_zone     STRING    NOT NULL COMMENT 'home or roaming.'
+        octets_up        BIGINT    NOT NULL COMMENT 'Octets sent.'
+        octets_down      BIGINT    NOT NULL COMMENT 'Octets received.'
+        intervals        BIGINT    NOT NULL COMMENT 'Intervals added up.'
+        is_estimated     BOOLEAN   NOT NULL COMMENT 'Some of this volume was not measured, or a record of it is known to be lost.'
+    """,
+    key=("usage_month", "subscription_key", "attribution", "network", "access_technology", "roaming_zone"),
+    checks={"holder_is_known": "(attribution = 'holder') = (subscription_key IS NOT NULL)"},
+    partitioned_by=("usage_month",),
+    statistics=("usage_month",),
+)
+
+SUBSCRIBED = Table(
+    name="subscribed",
+    comment="Every subscription that was active in the month, with or without usage.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
+        batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
+        subscription_key BINARY    NOT NULL COMMENT 'Pseudonym of the subscription.'
+        network          STRING    NOT NULL COMMENT 'fixed or mobile.'
+        segment          STRING    NOT NULL COMMENT 'Customer segment of the latest assignment in the month.'
+        brand            STRING    NOT NULL COMMENT 'Brand of the latest assignment in the month.'
+        active_days      INT       NOT NULL COMMENT 'Legal days of the month on which the subscription was active.'
+        is_estimated     BOOLEAN   NOT NULL COMMENT 'A record of this subscription is known to be lost in the month.'
+    """,
+    key=("usage_month", "subscription_key"),
+    checks={"active_at_least_a_day": "active_days BETWEEN 1 AND 31", "network_is_known": "network IN ('fixed', 'mobile')"},
+    partitioned_by=("usage_month",),
+    statistics=("usage_month",),
+)
+
+FACTORS = Table(
+    name="factors",
+    comment="The emission factors in force for a month, one row per brand, network and component.",
+    text="""
+        factor_id        STRING    NOT NULL COMMENT 'Immutable identity: set, network, component and first month.'
+        factor_set       STRING    NOT NULL COMMENT 'Set the factor belongs to.'
+        brand            STRING    NOT NULL COMMENT 'Brand it is assigned to; * for every brand without an assignment of its own.'
+        network          STRING    NOT NULL COMMENT 'fixed or mobile.'
+        component        STRING    NOT NULL COMMENT 'volume (A, per gigabyte) or subscription (B, per subscription and month).'
+        gco2e_per_unit   DECIMAL(18,14) NOT NULL COMMENT 'Grams of CO2 equivalent per decimal gigabyte or per subscription-month.'
+        gco2e_per_unit_low  DECIMAL(18,14)  COMMENT 'Lower end of the source''s interval; null if it gives none.'
+        gco2e_per_unit_high DECIMAL(18,14)  COMMENT 'Upper end of the source''s interval; null if it gives none.'
+        volume_basis     STRING    NOT NULL COMMENT 'Octets that count: up_and_down or down_only.'
+        is_national_default BOOLEAN NOT NULL COMMENT 'The factor is the national default, not the operator''s own.'
+        method_id        STRING    NOT NULL COMMENT 'Method the factor belongs to, with its text in factors/methods.'
+    """,
+    key=("brand", "network", "component"),
+    checks={"component_is_known": "component IN ('volume', 'subscription')"},
+)
+
+ESTIMATED = Table(
+    name="estimated",
+    comment="One component of a subscription's footprint in a month: quantity times factor.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
+        batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
+        factors_id       STRING    NOT NULL COMMENT 'Hash of the factors in force for the month.'
+        subscription_key BINARY    NOT NULL COMMENT 'Pseudonym of the subscription.'
+        component        STRING    NOT NULL COMMENT 'volume or subscription.'
+        access_technology STRING            COMMENT 'Access technology of a volume; null for the subscription component.'
+        roaming_zone     STRING             COMMENT 'home or roaming of a volume; null for the subscription component.'
+        network          STRING    NOT NULL COMMENT 'fixed or mobile.'
+        brand            STRING    NOT NULL COMMENT 'Brand of the subscription.'
+        quantity         DECIMAL(17,9) NOT NULL COMMENT 'Decimal gigabytes (exact to the octet), or subscription-months.'
+        quantity_unit    STRING    NOT NULL COMMENT 'GB or subscription-month.'
+        factor_id        STRING    NOT NULL COMMENT 'Factor applied.'
+        factor_set       STRING    NOT NULL COMMENT 'Set of the factor.'
+        gco2e_per_unit   DECIMAL(18,14) NOT NULL COMMENT 'Factor applied, grams of CO2 equivalent per unit of the quantity.'
+        gco2e            DECIMAL(24,12) NOT NULL COMMENT 'Quantity times factor, half up to 12 places.'
+        gco2e_low        DECIMAL(24,12)     COMMENT 'With the lower end of the factor; null if the source gives none.'
+        gco2e_high       DECIMAL(24,12)     COMMENT 'With the upper end of the factor; null if the source gives none.'
+        is_estimated     BOOLEAN   NOT NULL COMMENT 'Some of the volume was not measured, or a record of it is known to be lost.'
+        is_national_default BOOLEAN NOT NULL COMMENT 'The factor is the national default, not the operator''s own.'
+        method_id        STRING    NOT NULL COMMENT 'Method of the factor.'
+    """,
+    key=("usage_month", "subscription_key", "component", "access_technology", "roaming_zone"),
+    checks={
+        "quantity_not_negative": "quantity >= 0",
+        "gco2e_not_negative": "gco2e >= 0",
+        "interval_holds_value": "(gco2e_low IS NULL OR gco2e_low <= gco2e) AND (gco2e_high IS NULL OR gco2e <= gco2e_high)",
+    },
+    partitioned_by=("usage_month",),
+    statistics=("usage_month",),
+)
+
+EVIDENCE = Table(
+    name="evidence",
+    comment="What verify measured: one row per network and rule. No value of a subscriber.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'Month judged.'
+        verdict_id       BIGINT    NOT NULL COMMENT 'Verdict this is the evidence of.'
+        network          STRING    NOT NULL COMMENT 'fixed, mobile or all.'
+        rule             STRING    NOT NULL COMMENT 'Rule of data_quality.'
+        measured         DECIMAL(38,12) COMMENT 'What was measured: violations, a share, a sum; null if there was nothing to measure.'
+        lowest           DECIMAL(38,12)     COMMENT 'Least value that passes; null if there is none.'
+        highest          DECIMAL(38,12)     COMMENT 'Greatest value that passes; null if there is none.'
+        unit             STRING    NOT NULL COMMENT 'Unit of the measured value.'
+        is_blocking      BOOLEAN   NOT NULL COMMENT 'A failure stops publication; otherwise it is a warning.'
+        passed           BOOLEAN   NOT NULL COMMENT 'Judgement of Great Expectations.'
+    """,
+    key=("verdict_id", "network", "rule"),
+)
+
+VERDICTS = Table(
+    name="verdicts",
+    comment="One row per judgement of a month: whether it is fit to publish.",
+    text="""
+        verdict_id       BIGINT    NOT NULL COMMENT 'Number of the verdict, from 1.'
+        usage_month      DATE      NOT NULL COMMENT 'Month judged.'
+        batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that was counted.'
+        factors_id       STRING    NOT NULL COMMENT 'Hash of the factors in force.'
+        code_version     STRING    NOT NULL COMMENT 'Version of the code.'
+        passed           BOOLEAN   NOT NULL COMMENT 'No blocking rule failed.'
+        rules            INT       NOT NULL COMMENT 'Rules judged.'
+        failures         INT       NOT NULL COMMENT 'Blocking rules that failed.'
+        warnings         INT       NOT NULL COMMENT 'Other rules that failed.'
+        summary          STRING    NOT NULL COMMENT 'The failed rules with what was measured, in words.'
+        judged_at        TIMESTAMP NOT NULL COMMENT 'When it was judged.'
+    """,
+    key=("verdict_id",),
+)
+
+_PUBLISHED_COLUMNS = """
+        subscription_key STRING    NOT NULL COMMENT 'Pseudonym of the subscription, 32 hexadecimal digits; billing derives it with the serving key.'
+        usage_month      DATE      NOT NULL COMMENT 'First day of the legal month the data was used in.'
+        network          STRING    NOT NULL COMMENT 'fixed or mobile: the type of subscription of the decree.'
+        brand            STRING    NOT NULL COMMENT 'Brand the subscription is sold under.'
+        data_volume_bytes BIGINT   NOT NULL COMMENT 'Bytes that count under the factor''s volume basis.'
+        data_volume_gb_displayed BIGINT NOT NULL COMMENT 'Volume in decimal gigabytes, half up to the unit, as the decree displays it.'
+        is_estimated     BOOLEAN   NOT NULL COMMENT 'Display « données estimées »: some of the volume was not measured.'
+        volume_gco2e     DECIMAL(24,12) NOT NULL COMMENT 'Grams of CO2 equivalent of the volume.'
+        subscription_gco2e DECIMAL(24,12) NOT NULL COMMENT 'Grams of CO2 equivalent of the subscription itself.'
+        footprint_gco2e  DECIMAL(24,12) NOT NULL COMMENT 'Grams of CO2 equivalent, unrounded.'
+        footprint_gco2e_low DECIMAL(24,12)  COMMENT 'Lower end of the interval; null where the sources give none.'
+        footprint_gco2e_high DECIMAL(24,12) COMMENT 'Upper end of the interval; null where the sources give none.'
+        footprint_gco2e_displayed BIGINT NOT NULL COMMENT 'Grams of CO2 equivalent, half up to the unit, from the unrounded value.'
+        factor_set       STRING    NOT NULL COMMENT 'Factor set applied.'
+        is_national_default BOOLEAN NOT NULL COMMENT 'National default factors, not the operator''s own.'
+        method_id        STRING    NOT NULL COMMENT 'Method, whose summary is in method_texts.'
+        revision         INT       NOT NULL COMMENT 'Revision of the month, from 1.'
+        publication_id   BIGINT    NOT NULL COMMENT 'Publication the row belongs to.'
+"""
+_PUBLISHED_CHECKS = {
+    "volume_not_negative": "data_volume_bytes >= 0",
+    "footprint_is_its_parts": "footprint_gco2e = volume_gco2e + subscription_gco2e",
+    "footprint_not_negative": "volume_gco2e >= 0 AND subscription_gco2e >= 0",
+}
+
+REVISIONS = Table(
+    name="revisions",
+    comment="Every revision of every published row. Rows whose publication_id is not in publications were never published.",
+    text=_PUBLISHED_COLUMNS,
+    key=("publication_id", "subscription_key"),
+    checks=_PUBLISHED_CHECKS,
+    partitioned_by=("usage_month",),
+    statistics=("usage_month", "publication_id"),
+)
+
+PUBLISHED = Table(
+    name="published",
+    comment="Data used and its greenhouse-gas equivalent, per subscription and month (LCEN art. 6 I 1 bis, AGEC art. 13 III).",
+    text=_PUBLISHED_COLUMNS,
+    key=("subscription_key", "usage_month"),
+    checks=_PUBLISHED_CHECKS,
+    partitioned_by=("usage_month",),
+    statistics=("usage_month", "publication_id"),
+)
+
+PUBLICATIONS = Table(
+    name="publications",
+    comment="The ledger: one row per publication of a month. It is the truth of what is published.",
+    text="""
+        publication_id   BIGINT    NOT NULL COMMENT 'Number of the publication, ever increasing.'
+        usage_month      DATE      NOT NULL COMMENT 'Month published.'
+        revision         INT       NOT NULL COMMENT 'Revision of the month, from 1.'
+        supersedes_publication_id BIGINT    COMMENT 'Publication of the month before this one; null for the first.'
+        reason           STRING    NOT NULL COMMENT 'Why it was published.'
+        batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
+        factors_id       STRING    NOT NULL COMMENT 'Hash of the factors in force.'
+        factor_sets      STRING    NOT NULL COMMENT 'Factor sets in force, comma separated.'
+        code_version     STRING    NOT NULL COMMENT 'Version of the code.'
+        verdict_id       BIGINT    NOT NULL COMMENT 'Verdict that let it pass.'
+        subscriptions    BIGINT    NOT NULL COMMENT 'Rows published.'
+        data_volume_bytes BIGINT   NOT NULL COMMENT 'Sum of the volume published.'
+        footprint_gco2e  DECIMAL(38,12) NOT NULL COMMENT 'Sum of the unrounded grams published.'
+        figures_hash     STRING    NOT NULL COMMENT 'SHA-256 over the sorted rows without keys or times: equal figures, equal hash.'
+        rows_hash        STRING    NOT NULL COMMENT 'The same with subscription keys; internal.'
+        published_at     TIMESTAMP NOT NULL COMMENT 'When it was published.'
+    """,
+    key=("publication_id",),
+    statistics=("publication_id", "usage_month"),
+)
+
+KEYS = Table(
+    name="keys",
+    comment="Fingerprints of the pseudonymisation keys this lake was written with. Never a key.",
+    text="""
+        key_name         STRING    NOT NULL COMMENT 'identifier or serving.'
+        fingerprint      STRING    NOT NULL COMMENT 'SHA-256 of a fixed label under the key, first 16 hexadecimal digits.'
+        registered_at    TIMESTAMP NOT NULL COMMENT 'When the key was first used.'
+    """,
+    key=("key_name",),
+)
+
+TABLES = (
+    LANDED,
+    BATCHES,
+    ACCEPTED,
+    REJECTED,
+    SUBSCRIPTIONS,
+    FILE_BALANCES,
+    METERED,
+    SUBSCRIBED,
+    ESTIMATED,
+    EVIDENCE,
+    VERDICTS,
+    REVISIONS,
+    PUBLISHED,
+    PUBLICATIONS,
+    KEYS,
+)
+"""Every Delta table of the lake. FACTORS is a declaration only: factors live in data files and are broadcast."""
