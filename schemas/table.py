@@ -91,6 +91,7 @@ class Table:
         partitioned_by: partition columns of the Delta table.
         statistics: columns Delta may keep minimum and maximum of. Pseudonyms are never among them, since the log outlives an
             erased row.
+        history_days: days Delta keeps the history of the table.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Table:
     checks: dict[str, str] = field(default_factory=dict)
     partitioned_by: tuple[str, ...] = ()
     statistics: tuple[str, ...] = ()
+    history_days: int = 30
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:

@@ -5,6 +5,9 @@ Bytes are integers and called octets where they come from a record, grams are de
 
 from schemas.table import Table
 
+HISTORY_DAYS = 3650
+"""Days that Delta keeps the history of what an auditor may question; the tables themselves hold every revision as rows."""
+
 LANDED = Table(
     name="landed",
     comment="One row per delivery of a file to the landing folder.",
@@ -43,6 +46,7 @@ BATCHES = Table(
     key=("batch", "state"),
     checks={"state_is_known": "state IN ('planned', 'committed')"},
     statistics=("batch",),
+    history_days=HISTORY_DAYS,
 )
 
 ACCEPTED = Table(
@@ -80,7 +84,7 @@ ACCEPTED = Table(
 
 REJECTED = Table(
     name="rejected",
-    comment="One row per record that was not accepted, with the reason and where to find it; never its content.",
+    comment="One row per record that was not accepted, with the reason and where to find it; never its content. Ordinal 0 is a file.",
     text="""
         batch            BIGINT    NOT NULL COMMENT 'Batch that read the record.'
         source           STRING    NOT NULL COMMENT 'Mediation source.'
@@ -88,7 +92,7 @@ REJECTED = Table(
         record_ordinal   BIGINT    NOT NULL COMMENT 'Position of the record in its file, from 1.'
         byte_offset      BIGINT    NOT NULL COMMENT 'Octet at which the record starts in the uncompressed file; for Parquet, its row group.'
         reason           STRING    NOT NULL COMMENT 'duplicate, or what is wrong with the record.'
-        column_name      STRING             COMMENT 'Column of the source that is at fault; null if it is the record.'
+        detail           STRING             COMMENT 'Column of the source that is at fault; for a whole file, what is wrong with it; null if it is the record.'
         usage_month      DATE               COMMENT 'Month of the record''s close; null if it cannot be read.'
         identifier_type  STRING             COMMENT 'Type of the identifier; null if it cannot be read.'
         identifier_key   BINARY             COMMENT 'Pseudonym of the identifier; null if it cannot be read.'
@@ -165,6 +169,7 @@ FILE_BALANCES = Table(
         "volume_balance": "volume_parsed_octets = volume_accepted_octets + volume_duplicate_octets + volume_out_of_scope_octets",
     },
     statistics=("batch",),
+    history_days=HISTORY_DAYS,
 )
 
 METERED = Table(
@@ -173,15 +178,15 @@ METERED = Table(
     text="""
         usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
         batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
-        subscription_key BINARY             COMMENT 'Pseudonym of the subscription; null for usage of unknown identifiers.'
-        attribution      STRING    NOT NULL COMMENT 'holder, or unknown_identifier: usage that no subscription in the export held.'
+        subscription_key BINARY             COMMENT 'Pseudonym of the subscription; null for usage that is not attributed.'
+        attribution      STRING    NOT NULL COMMENT 'holder; unknown_identifier: no subscription in the export held it; inactive_holder: its holder was not active in the month.'
         network          STRING             COMMENT 'fixed or mobile; for unknown identifiers, the network of the source.'
         access_technology STRING   NOT NULL COMMENT 'Technology of the record, else of the subscription; unspecified if neither is known.'
         roaming_zone     STRING    NOT NULL COMMENT 'home or roaming.'
         octets_up        BIGINT    NOT NULL COMMENT 'Octets sent.'
         octets_down      BIGINT    NOT NULL COMMENT 'Octets received.'
         intervals        BIGINT    NOT NULL COMMENT 'Intervals added up.'
-        is_estimated     BOOLEAN   NOT NULL COMMENT 'Some of this volume was not measured, or a record of it is known to be lost.'
+        is_estimated     BOOLEAN   NOT NULL COMMENT 'Some of this volume was not measured, by the word of its source.'
     """,
     key=("usage_month", "subscription_key", "attribution", "network", "access_technology", "roaming_zone"),
     checks={"holder_is_known": "(attribution = 'holder') = (subscription_key IS NOT NULL)"},
@@ -214,7 +219,7 @@ FACTORS = Table(
     text="""
         factor_id        STRING    NOT NULL COMMENT 'Immutable identity: set, network, component and first month.'
         factor_set       STRING    NOT NULL COMMENT 'Set the factor belongs to.'
-        brand            STRING    NOT NULL COMMENT 'Brand it is assigned to; * for every brand without an assignment of its own.'
+        brand            STRING    NOT NULL COMMENT 'Brand of the subscriptions it applies to.'
         network          STRING    NOT NULL COMMENT 'fixed or mobile.'
         component        STRING    NOT NULL COMMENT 'volume (A, per gigabyte) or subscription (B, per subscription and month).'
         gco2e_per_unit   DECIMAL(18,14) NOT NULL COMMENT 'Grams of CO2 equivalent per decimal gigabyte or per subscription-month.'
@@ -279,6 +284,7 @@ EVIDENCE = Table(
         passed           BOOLEAN   NOT NULL COMMENT 'Judgement of Great Expectations.'
     """,
     key=("verdict_id", "network", "rule"),
+    history_days=HISTORY_DAYS,
 )
 
 VERDICTS = Table(
@@ -298,6 +304,7 @@ VERDICTS = Table(
         judged_at        TIMESTAMP NOT NULL COMMENT 'When it was judged.'
     """,
     key=("verdict_id",),
+    history_days=HISTORY_DAYS,
 )
 
 _PUBLISHED_COLUMNS = """
@@ -334,6 +341,7 @@ REVISIONS = Table(
     checks=_PUBLISHED_CHECKS,
     partitioned_by=("usage_month",),
     statistics=("usage_month", "publication_id"),
+    history_days=HISTORY_DAYS,
 )
 
 PUBLISHED = Table(
@@ -344,6 +352,7 @@ PUBLISHED = Table(
     checks=_PUBLISHED_CHECKS,
     partitioned_by=("usage_month",),
     statistics=("usage_month", "publication_id"),
+    history_days=HISTORY_DAYS,
 )
 
 PUBLICATIONS = Table(
@@ -369,6 +378,7 @@ PUBLICATIONS = Table(
     """,
     key=("publication_id",),
     statistics=("publication_id", "usage_month"),
+    history_days=HISTORY_DAYS,
 )
 
 KEYS = Table(

@@ -1,0 +1,39 @@
+# What a person or CI does here, in one command each. `make help` lists them.
+
+MONTH ?= 2026-10
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check airflow stop clean
+MAKEFLAGS += --no-print-directory
+
+# Settings of the environment that every command shares; the set-up's own paths are in it.
+WITH_ENVIRONMENT := . .setup/environment &&
+
+help: ## List the commands.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Prepare everything into .venv/ and var/ (the other commands do that first, too; a second time does nothing).
+	@.setup/setup
+
+run: setup ## Run a month through Airflow, MONTH=2026-10 by default; without FOOTPRINT_LANDING, on a month made up.
+	@$(WITH_ENVIRONMENT) exec python .setup/run.py "$(MONTH)"
+
+test: setup ## Run all tests.
+	@$(WITH_ENVIRONMENT) exec python -m pytest
+
+check: setup ## Lint, type-check, and see whether what is generated is fresh.
+	@echo "ruff check"; .venv/bin/ruff check --quiet . .setup
+	@echo "ruff format"; .venv/bin/ruff format --quiet --check . .setup || { echo "Run .venv/bin/ruff format . .setup"; exit 1; }
+	@echo "mypy"; .venv/bin/mypy
+	@echo "locks"; .venv/bin/python .setup/lock.py check
+	@echo "factors"; .venv/bin/python -m factors check
+
+airflow: setup ## Start Airflow's scheduler and web interface on the same DAGs; nothing fires by itself. Ctrl-C ends it.
+	@$(WITH_ENVIRONMENT) exec python .setup/standalone.py
+
+stop: ## Stop the embedded PostgreSQL, which outlives the runs.
+	@if [ -x .venv/bin/footprint ]; then .venv/bin/footprint serving stop; fi
+
+clean: ## Remove caches of the tools. Data (var/) and packages (.venv/) stay.
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse metastore_db derby.log
+	@find dags jobs factors schemas data_quality tests .setup -name __pycache__ -type d -prune -exec rm -rf {} +

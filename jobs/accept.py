@@ -1,0 +1,407 @@
+"""accept: read deliveries into the lake, batch by batch. Every record becomes accepted, duplicate, rejected or out of scope.
+
+A batch is written ahead, then appended to its tables under its number (so a retry is skipped), then committed; until then its rows
+exist for nobody. The balance of every file is checked before anything is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs import outcomes
+from jobs.batches import Batch, latest, read_batches, visible
+from jobs.files import read_records
+from jobs.lake import Lake, versions
+from jobs.land import Delivery, place_of, read_deliveries
+from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY, read_key
+from jobs.readers.block import Block, ReadFault, Tally
+from jobs.run import Refused, code_version
+from jobs.workplace import Workplace
+from schemas.source import Source, SubscriptionSource, UsageSource
+from schemas.table import Table
+from schemas.tables import ACCEPTED, BATCHES, FILE_BALANCES, REJECTED, SUBSCRIPTIONS
+
+BATCH_OCTETS = 32 << 30
+TASK_OCTETS = 128 << 20
+_POSITION = ("file_number", "record_ordinal", "interval_index", "month_part")
+_TABLES = (ACCEPTED, REJECTED, SUBSCRIPTIONS, FILE_BALANCES)
+
+
+def accept(workplace: Workplace) -> list[int]:
+    """Finish a batch that was cut short, then read every pending delivery. Return the batches committed.
+
+    Raises:
+        Refused: a file's balance does not close; nothing of its batch was written.
+    """
+    done = []
+    while batch := _unfinished(workplace) or _plan(workplace):
+        _run_batch(workplace, batch)
+        done.append(batch.number)
+    return done
+
+
+def reaccept(workplace: Workplace, deliveries: Sequence[Delivery], reason: str) -> int:
+    """Withdraw deliveries and read them anew, with those that hold duplicates of them. Return the batch.
+
+    Raises:
+        Refused: a file that must be read again is no longer in the landing folder.
+    """
+    accept(workplace)
+    replaced = [number for d in deliveries for number in (d.file_number, d.replaces_file_number) if number]
+    batch = _write_ahead(workplace, [d.file_number for d in deliveries], replaced, reason)
+    _run_batch(workplace, batch)
+    return batch.number
+
+
+def _unfinished(workplace: Workplace) -> Batch | None:
+    return next((batch for batch in read_batches(workplace.lake) if not batch.is_committed), None)
+
+
+def _plan(workplace: Workplace) -> Batch | None:
+    """The next batch of pending deliveries, in their order, up to BATCH_OCTETS."""
+    batches, deliveries = read_batches(workplace.lake), read_deliveries(workplace.lake)
+    read = {number for batch in batches for number in batch.file_numbers}
+    replaced = {d.replaces_file_number for d in deliveries if d.status == "superseding"}
+    pending = [d for d in deliveries if d.is_read and d.file_number not in read | replaced]
+    chosen: list[Delivery] = []
+    for delivery in pending:
+        if chosen and sum(d.size_octets for d in chosen) + delivery.size_octets > BATCH_OCTETS:
+            break
+        chosen.append(delivery)
+    if not chosen:
+        return None
+    withdrawn = [d.replaces_file_number for d in chosen if d.status == "superseding" and d.replaces_file_number in read]
+    reason = "superseded by a later delivery" if withdrawn else None
+    return _write_ahead(workplace, [d.file_number for d in chosen], [n for n in withdrawn if n], reason)
+
+
+def _write_ahead(workplace: Workplace, numbers: Sequence[int], withdrawn: Sequence[int], reason: str | None) -> Batch:
+    lake = workplace.lake
+    batches = read_batches(lake)
+    dependants = _holders_of_duplicates(lake, batches, withdrawn) - set(withdrawn) - set(numbers)
+    _require_files(workplace, dependants)
+    batch = Batch(
+        max((b.number for b in batches), default=0) + 1,
+        False,
+        tuple(sorted({*numbers, *dependants})),
+        tuple(sorted({*withdrawn, *dependants})),
+        reason,
+        versions(lake, _TABLES),
+    )
+    _log(workplace, batch, "planned")
+    return batch
+
+
+def _holders_of_duplicates(lake: Lake, batches: Sequence[Batch], withdrawn: Sequence[int]) -> set[int]:
+    """Deliveries with records that only count as duplicates because a withdrawn delivery held them too."""
+    if not withdrawn:
+        return set()
+    rejected = visible(lake.read(REJECTED), batches, latest(batches))
+    found = rejected.where(F.col("duplicate_of_file_number").isin(list(withdrawn))).select("file_number").distinct().collect()
+    return {row.file_number for row in found}
+
+
+def _require_files(workplace: Workplace, numbers: set[int]) -> None:
+    for delivery in read_deliveries(workplace.lake):
+        if delivery.file_number in numbers:
+            place = place_of(workplace.settings.landing, delivery)
+            try:
+                next(read_records(place, delivery.size_octets, workplace.sources[delivery.source], Tally()), None)
+            except ReadFault as fault:
+                raise Refused(f"{place} must be read again, since it holds duplicates of the withdrawn file, but {fault}") from None
+
+
+def _log(workplace: Workplace, batch: Batch, state: str) -> None:
+    row = {
+        "batch": batch.number,
+        "state": state,
+        "file_numbers": list(batch.file_numbers),
+        "withdrawn_file_numbers": list(batch.withdrawn_file_numbers),
+        "reason": batch.reason,
+        "base_versions": batch.base_versions,
+        "code_version": code_version(),
+        "written_at": workplace.now(),
+    }
+    workplace.lake.append(BATCHES, workplace.lake.rows(BATCHES, [row]))
+
+
+def _run_batch(workplace: Workplace, batch: Batch) -> None:
+    deliveries = {d.file_number: d for d in read_deliveries(workplace.lake) if d.file_number in batch.file_numbers}
+    usage = [d for d in deliveries.values() if isinstance(workplace.sources[d.source], UsageSource)]
+    subscriptions = [d for d in deliveries.values() if d not in usage]
+    read = [
+        _read(workplace, batch, chosen, table, schema)
+        for chosen, table, schema in (
+            (usage, ACCEPTED, outcomes.USAGE_OUTCOMES),
+            (subscriptions, SUBSCRIPTIONS, outcomes.SUBSCRIPTION_OUTCOMES),
+        )
+        if chosen
+    ]
+    balances = [row for reading in read for row in reading.balances(deliveries, batch)]
+    for reading in read:
+        workplace.lake.append(reading.table, reading.accepted(batch), batch.number)
+    rejected = [reading.rejected(batch) for reading in read]
+    together = rejected[0].unionByName(rejected[1]) if len(rejected) > 1 else rejected[0]
+    workplace.lake.append(REJECTED, together, batch.number)
+    workplace.lake.append(FILE_BALANCES, workplace.lake.rows(FILE_BALANCES, balances), batch.number)
+    _log(workplace, batch, "committed")
+    for reading in read:
+        reading.release()
+
+
+def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], table: Table, schema: pa.Schema) -> _Reading:
+    lake = workplace.lake
+    frame = read_files(lake.spark, _tasks(workplace.settings.landing, deliveries), workplace, schema).persist()
+    base = json.loads(batch.base_versions)
+    batches = [*(b for b in read_batches(lake) if b.number < batch.number), _as_if_committed(batch)]
+    existing = visible(lake.read(table, base[table.name]), batches, batch.number)
+    candidates = frame.where("kind = 'accepted'").withColumn("content_hash", content_hash(table))
+    if table is ACCEPTED:
+        span = frame.agg(F.min("closed_at"), F.max("closed_at")).collect()[0]
+        existing = existing.where(F.col("closed_at").between(F.lit(span[0]), F.lit(span[1])))
+    repeats = find_repeats(candidates.where("record_key IS NOT NULL"), existing, table).persist()
+    names = {delivery.file_number: delivery.source for delivery in deliveries}
+    return _Reading(table, frame, candidates.transform(_with_repeats, repeats, table), repeats, names)
+
+
+def _as_if_committed(batch: Batch) -> Batch:
+    return Batch(batch.number, True, batch.file_numbers, batch.withdrawn_file_numbers, batch.reason, batch.base_versions)
+
+
+def _tasks(landing: str, deliveries: Sequence[Delivery]) -> list[list[tuple[int, str, str, int]]]:
+    """Files in groups of about TASK_OCTETS, the largest first: one group a Spark task."""
+    tasks: list[list[tuple[int, str, str, int]]] = []
+    room = 0
+    for delivery in sorted(deliveries, key=lambda d: (-d.size_octets, d.file_number)):
+        if not tasks or room < delivery.size_octets:
+            tasks.append([])
+            room = min(TASK_OCTETS, max(1, sum(d.size_octets for d in deliveries) // 4))
+        tasks[-1].append((delivery.file_number, delivery.source, place_of(landing, delivery), delivery.size_octets))
+        room -= delivery.size_octets
+    return tasks
+
+
+def read_files(
+    spark: SparkSession, tasks: Sequence[list[tuple[int, str, str, int]]], workplace: Workplace, schema: pa.Schema
+) -> DataFrame:
+    """Read files on the workers into outcomes: accepted intervals, rejections, and one tally a file."""
+    sources, legal, keys = dict(workplace.sources), workplace.settings.legal_timezone.key, workplace.settings.keys
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for task in batch.column(0).to_pylist():
+                for number, source, place, size_octets in tasks[task]:
+                    yield from _file_outcomes(number, sources[source], (place, size_octets), (legal, keys), schema)
+
+    # Without Kryo or pickling of rows: each task picks its files by its number.
+    return spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(read, from_arrow_schema(schema))
+
+
+def _file_outcomes(
+    number: int, source: Source, file: tuple[str, int], policy: tuple[str, Path], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    place, size_octets = file
+    tally, counts = Tally(), outcomes.Counts()
+    decide = _decider(source, policy, counts)
+    try:
+        for block in read_records(place, size_octets, source, tally):
+            for columns in decide(block):
+                yield _outcome_batch({**columns, "file_number": number}, schema)
+    except ReadFault as fault:
+        tally.octets = max(tally.octets, size_octets)
+        tally.octets_quarantined += tally.octets - (
+            tally.octets_header + tally.octets_records + tally.octets_padding + tally.octets_quarantined
+        )
+        whole_file = {"kind": ["rejected"], "record_ordinal": [0], "byte_offset": [0], "reason": ["unreadable_file"], "detail": [str(fault)]}
+        yield _outcome_batch({**whole_file, "file_number": number}, schema)
+    except Exception as error:  # noqa: BLE001 - a library's message may quote a subscriber's value
+        raise ReadFault(f"{place}: {type(error).__name__} while reading: this is a defect, report it") from None
+    yield _outcome_batch({"kind": ["tally"], "file_number": number, "tally": [json.dumps(vars(tally) | vars(counts), default=int)]}, schema)
+
+
+def _decider(source: Source, policy: tuple[str, Path], counts: outcomes.Counts) -> Callable[[Block], Iterator[dict[str, Any]]]:
+    legal, folder = ZoneInfo(policy[0]), policy[1]
+    key = read_key(folder, IDENTIFIER_KEY)
+    if isinstance(source, SubscriptionSource):
+        keys = (key, read_key(folder, SERVING_KEY))
+        return lambda block: outcomes.subscription_outcomes(block, source, keys)
+    return lambda block: outcomes.usage_outcomes(block, source, legal, key, counts)
+
+
+def _outcome_batch(columns: Mapping[str, Any], schema: pa.Schema) -> pa.RecordBatch:
+    rows = len(columns["kind"])
+    arrays = []
+    for field in schema:
+        values = columns.get(field.name)
+        if values is None:
+            arrays.append(pa.nulls(rows, field.type))
+        elif isinstance(values, int):
+            arrays.append(pa.repeat(pa.scalar(values, field.type), rows))
+        else:
+            arrays.append(values.cast(field.type) if isinstance(values, pa.Array) else pa.array(values, field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def content_hash(table: Table) -> Column:
+    """xxHash64 of what a record says, apart from where it was read: equal for true duplicates."""
+    where = {*_POSITION, "batch", "source", "byte_offset", "record_key", "content_hash", "is_conflicting"}
+    return F.xxhash64(*[name for name in table.names if name not in where])
+
+
+def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> DataFrame:
+    """Records that were received before, or whose key came with other content.
+
+    A true duplicate has equal times, so it lies in the same month and its parts can be compared one by one.
+
+    Returns:
+        One row per repeated candidate: its position, ``duplicate_of_file_number`` (null if it is no duplicate) and
+        ``is_conflicting``.
+    """
+    part = [name for name in ("interval_index", "month_part", "usage_month") if name in table.names]
+    position = [name for name in _POSITION if name in table.names]
+    columns = list(dict.fromkeys(["record_key", *part, "content_hash", *position]))
+    old = existing.where("record_key IS NOT NULL").select(*columns, F.lit(False).alias("is_candidate"))
+    both = old.unionByName(candidates.select(*columns, F.lit(True).alias("is_candidate")))
+    same_key = Window.partitionBy("record_key", *part)
+    same_content = Window.partitionBy("record_key", *part, "content_hash").orderBy("is_candidate", "file_number", "record_ordinal")
+    judged = both.select(
+        *position,
+        "is_candidate",
+        F.row_number().over(same_content).alias("copy"),
+        F.first("file_number").over(same_content).alias("first_file_number"),
+        (F.min("content_hash").over(same_key) != F.max("content_hash").over(same_key)).alias("is_conflicting"),
+    )
+    is_duplicate = F.col("copy") > 1
+    return judged.where(F.col("is_candidate") & (is_duplicate | F.col("is_conflicting"))).select(
+        *position, F.when(is_duplicate, F.col("first_file_number")).alias("duplicate_of_file_number"), "is_conflicting"
+    )
+
+
+def _with_repeats(candidates: DataFrame, repeats: DataFrame, table: Table) -> DataFrame:
+    position = [name for name in _POSITION if name in table.names]
+    return candidates.join(repeats, on=position, how="left").withColumn(
+        "is_conflicting", F.coalesce("is_conflicting", F.lit(False))
+    )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The files of one batch that fill one table, read and compared with what was there."""
+
+    table: Table
+    frame: DataFrame
+    judged: DataFrame
+    repeats: DataFrame
+    sources: Mapping[int, str]
+
+    def accepted(self, batch: Batch) -> DataFrame:
+        """Rows for the table: what is no duplicate."""
+        counted = self.judged.where("duplicate_of_file_number IS NULL")
+        return _with_source(counted, batch, self.sources).select(*self.table.names)
+
+    def rejected(self, batch: Batch) -> DataFrame:
+        """Rows for ``rejected``: refused records, and one row per duplicate record."""
+        present = {*self.judged.columns, "batch", "source", "reason", "detail"}
+        refused = self.frame.where("kind = 'rejected'").withColumn("content_hash", F.lit(None).cast("bigint"))
+        refused = refused.withColumn("duplicate_of_file_number", F.lit(None).cast("bigint"))
+        duplicates = self.judged.where("duplicate_of_file_number IS NOT NULL").where(_is_first_row(self.table))
+        duplicates = duplicates.withColumns({"reason": F.lit("duplicate"), "detail": F.lit(None).cast("string")})
+        frames = [
+            _with_source(rows, batch, self.sources).select(
+                *[F.col(field.name) if field.name in present else F.lit(None).cast(field.dataType).alias(field.name) for field in REJECTED.spark_schema]
+            )
+            for rows in (refused, duplicates)
+        ]
+        return frames[0].unionByName(frames[1])
+
+    def balances(self, deliveries: Mapping[int, Delivery], batch: Batch) -> list[dict[str, Any]]:
+        """Balance rows of every file. Raises Refused, naming the first file whose balance does not close."""
+        tallies = self.frame.where("kind = 'tally'").select("file_number", "tally").collect()
+        counted = {row.file_number: row.asDict() for row in self._counted().collect()}
+        rows = [
+            _balance(deliveries[t.file_number], batch, json.loads(t.tally), counted.get(t.file_number, {})) for t in tallies
+        ]
+        for row in rows:
+            _check_balance(row, deliveries[row["file_number"]])
+        return rows
+
+    def release(self) -> None:
+        """Forget what was kept in memory for the batch."""
+        self.frame.unpersist()
+        self.repeats.unpersist()
+
+    def _counted(self) -> DataFrame:
+        """Records and octets by file and what became of them, counted from the rows themselves."""
+        volume = F.col("octets_up") + F.col("octets_down") if self.table is ACCEPTED else F.lit(0)
+        closed = F.col("closed_at") if self.table is ACCEPTED else F.lit(None).cast("timestamp")
+        first, repeated = _is_first_row(self.table), F.col("duplicate_of_file_number").isNotNull()
+        kept = self.judged.groupBy("file_number").agg(
+            F.count_if(first & ~repeated).alias("accepted"),
+            F.count_if(first & repeated).alias("duplicate"),
+            F.sum(F.when(repeated, 0).otherwise(volume)).alias("volume_accepted"),
+            F.sum(F.when(repeated, volume).otherwise(0)).alias("volume_duplicate"),
+            F.min(closed).alias("first_closed_at"),
+            F.max(closed).alias("last_closed_at"),
+        )
+        is_refused = (F.col("kind") == "rejected") & (F.col("record_ordinal") > 0)
+        refused = self.frame.groupBy("file_number").agg(F.count_if(is_refused).alias("rejected"))
+        return refused.join(kept, on="file_number", how="left")
+
+
+def _is_first_row(table: Table) -> Column:
+    """One row stands for each record: its first interval, in its first month."""
+    if table is not ACCEPTED:
+        return F.lit(True)
+    return (F.col("interval_index") == 0) & (F.col("month_part") <= 1)
+
+
+def _with_source(rows: DataFrame, batch: Batch, sources: Mapping[int, str]) -> DataFrame:
+    names = F.create_map(*[F.lit(value) for pair in sorted(sources.items()) for value in pair])
+    return rows.withColumns({"batch": F.lit(batch.number).cast("bigint"), "source": names[F.col("file_number")]})
+
+
+def _balance(delivery: Delivery, batch: Batch, tally: Mapping[str, Any], counted: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "batch": batch.number,
+        "source": delivery.source,
+        "file_number": delivery.file_number,
+        "records_received": tally["records"],
+        "records_accepted": counted.get("accepted") or 0,
+        "records_duplicate": counted.get("duplicate") or 0,
+        "records_rejected": counted.get("rejected") or 0,
+        "records_out_of_scope": sum(tally["out_of_scope"].values()),
+        "out_of_scope_reasons": json.dumps({k: v for k, v in sorted(tally["out_of_scope"].items()) if v}),
+        "octets_received": tally["octets"],
+        **{name: tally[name] for name in ("octets_header", "octets_records", "octets_padding", "octets_quarantined")},
+        "volume_parsed_octets": tally["volume_parsed_octets"],
+        "volume_accepted_octets": counted.get("volume_accepted") or 0,
+        "volume_duplicate_octets": counted.get("volume_duplicate") or 0,
+        "volume_out_of_scope_octets": tally["volume_out_of_scope_octets"],
+        "first_closed_at": counted.get("first_closed_at"),
+        "last_closed_at": counted.get("last_closed_at"),
+    }
+
+
+def _check_balance(row: Mapping[str, Any], delivery: Delivery) -> None:
+    """Raise Refused if records, octets or volume of a file are not all accounted for."""
+    for total, parts in _IDENTITIES.items():
+        if row[total] != sum(row[part] for part in parts):
+            found = " + ".join(f"{part} {row[part]}" for part in parts)
+            raise Refused(f"{delivery.source}/{delivery.file_name}: {total} is {row[total]}, but {found}: the balance does not close")
+
+
+_IDENTITIES = {
+    "records_received": ("records_accepted", "records_duplicate", "records_rejected", "records_out_of_scope"),
+    "octets_received": ("octets_header", "octets_records", "octets_padding", "octets_quarantined"),
+    "volume_parsed_octets": ("volume_accepted_octets", "volume_duplicate_octets", "volume_out_of_scope_octets"),
+}

@@ -1,0 +1,72 @@
+"""Batches: which rows of the lake exist for a reader, as of which batch.
+
+A batch is written ahead and then committed, both as rows of ``batches``. Rows of an uncommitted batch exist for nobody; rows of a
+delivery that was withdrawn cease to exist from the withdrawing batch on. So an earlier cutoff still shows what was known then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.lake import Lake
+from schemas.tables import BATCHES
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of deliveries."""
+
+    number: int
+    is_committed: bool
+    file_numbers: tuple[int, ...]
+    withdrawn_file_numbers: tuple[int, ...]
+    reason: str | None
+    base_versions: str
+
+
+def read_batches(lake: Lake) -> list[Batch]:
+    """Every batch by number; the last one may be planned only."""
+    rows = lake.read(BATCHES).collect()
+    committed = {row.batch for row in rows if row.state == "committed"}
+    planned = sorted((row for row in rows if row.state == "planned"), key=lambda row: int(row.batch))
+    return [
+        Batch(
+            row.batch,
+            row.batch in committed,
+            tuple(row.file_numbers),
+            tuple(row.withdrawn_file_numbers),
+            row.reason,
+            row.base_versions,
+        )
+        for row in planned
+    ]
+
+
+def latest(batches: Sequence[Batch]) -> int:
+    """Number of the last committed batch, 0 if there is none."""
+    return max((batch.number for batch in batches if batch.is_committed), default=0)
+
+
+def visible(frame: DataFrame, batches: Sequence[Batch], cutoff: int) -> DataFrame:
+    """Rows of committed batches up to the cutoff, without deliveries that were withdrawn by then.
+
+    Args:
+        frame: rows of a table with the columns ``batch`` and ``file_number``.
+        batches: all batches.
+        cutoff: last batch that counts.
+    """
+    counted = [batch for batch in batches if batch.number <= cutoff]
+    uncommitted = [batch.number for batch in counted if not batch.is_committed]
+    rows = frame.where(F.col("batch") <= cutoff)
+    if uncommitted:
+        rows = rows.where(~F.col("batch").isin(uncommitted))
+    withdrawals = [(number, batch.number) for batch in counted if batch.is_committed for number in batch.withdrawn_file_numbers]
+    if not withdrawals:
+        return rows
+    withdrawn = frame.sparkSession.createDataFrame(withdrawals, "withdrawn_file_number BIGINT, withdrawn_by BIGINT")
+    ceased = (F.col("file_number") == F.col("withdrawn_file_number")) & (F.col("batch") < F.col("withdrawn_by"))
+    return rows.join(F.broadcast(withdrawn), on=ceased, how="left_anti")

@@ -1,0 +1,192 @@
+"""The command ``footprint``. Exit codes: 0 done, 1 the data was refused (running again changes nothing), 2 the call was wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+from jobs.lock import LakeBusy, LockLost
+from jobs.launch import MISCALLED, REFUSED, STAGES
+from jobs.run import PROJECT, CallError, Refused, Settings, usage_month
+
+FAILED = 3
+"""Neither the data nor the call: something broke on the way, and running again may help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; say in one sentence why it did not work."""
+    call = _parser().parse_args(arguments)
+    try:
+        call.run(call, Settings.from_environment())
+    except (LakeBusy, LockLost) as error:
+        return _fail("error", error, FAILED)
+    except Refused as error:
+        return _fail("refused", error, REFUSED)
+    except CallError as error:
+        return _fail("error", error, MISCALLED)
+    except KeyboardInterrupt:
+        return _fail("error", "interrupted; run again to go on", 130)
+    except Exception as error:  # noqa: BLE001 - a library's message may quote a subscriber's value
+        return _fail("error", _harmless(error), FAILED)
+    return 0
+
+
+def _harmless(error: Exception) -> str:
+    """What is known of an error that is not our own, and where in our code; its message may quote a subscriber's value."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    from jobs.lake import LakeError, harmless_cause
+
+    if isinstance(error, LakeError):
+        return str(error)
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(PROJECT / "jobs")]
+    where = f"in {Path(ours[-1].filename).name} line {ours[-1].lineno}" if ours else "in a library"
+    cause = f" {harmless_cause(error)}" if isinstance(error, PySparkException | Py4JJavaError) else ""
+    return f"{type(error).__name__}{cause} {where}"
+
+
+def _fail(kind: str, reason: object, code: int) -> int:
+    sys.stderr.write(f"{kind}: {reason}\n")
+    return code
+
+
+def say(line: str) -> None:
+    """Write a line of progress or result at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="footprint", description="Monthly data usage and emissions per telecom subscription.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace, Settings], None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run, stage=name)
+        return added
+
+    _month(command("run", _run, "run all stages of a month in one process"), is_required=True)
+    for stage in STAGES:
+        _month(command(stage, _stage, _STAGE_HELP[stage]), is_required=stage not in ("land", "accept"))
+    _month(command("summary", _summary, "what became of a month's records, and what was published"), is_required=True)
+    show = command("show", _show, "a subscription's month as the customer area words it")
+    show.add_argument("--subscription", required=True, help="the operator's subscription id")
+    show.add_argument("--lang", choices=("fr", "en"), default="fr")
+    _month(show, is_required=True)
+    command("key", _key, "the subscription_key of a subscription id").add_argument("subscription")
+    demo = command("demo", _demo, "write a deterministic month of records into the landing folder")
+    demo.add_argument("--subscriptions", type=int, default=2000)
+    demo.add_argument("--seed", type=int, default=1)
+    demo.add_argument("--records-per-day", type=int, default=6)
+    _month(demo, is_required=True)
+    again = command("reaccept", _reaccept, "withdraw a file's rows and read it anew")
+    again.add_argument("file", help="SOURCE/NAME as under the landing folder")
+    again.add_argument("--reason", required=True)
+    command("serving", _serving, "the embedded PostgreSQL").add_argument("action", choices=("start", "stop", "url"))
+    return parser
+
+
+_STAGE_HELP = {
+    "land": "register the files of the landing folder",
+    "accept": "read registered files into the lake",
+    "meter": "add up usage per subscription",
+    "estimate": "apply emission factors",
+    "verify": "judge whether the month is fit to publish",
+    "publish": "publish the month to the ledger, the table and PostgreSQL",
+}
+
+
+def _month(parser: argparse.ArgumentParser, is_required: bool) -> None:
+    parser.add_argument("--month", required=is_required, metavar="YYYY-MM")
+
+
+def _run(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import stages, summary
+    from jobs.workplace import workplace
+
+    month = usage_month(call.month)
+    with workplace(settings, f"run {call.month}", say) as opened:
+        try:
+            for stage in STAGES:
+                stages.run(opened, stage, month)
+        finally:
+            stages.say_held(opened, month)
+        summary.write(opened, month, say)
+
+
+def _stage(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import stages
+    from jobs.workplace import workplace
+
+    month = usage_month(call.month) if call.month else None
+    with workplace(settings, f"{call.stage} {call.month or ''}".strip(), say) as opened:
+        stages.run(opened, call.stage, month)
+
+
+def _summary(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import summary
+    from jobs.workplace import workplace
+
+    with workplace(settings, "summary", say) as opened:
+        summary.write(opened, usage_month(call.month), say)
+
+
+def _show(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import customer, serving
+    from jobs.postgres import connect
+    from jobs.serving_schema import prepare
+
+    month = usage_month(call.month)
+    key = _subscription_key(settings, call.subscription)
+    with closing(connect(settings)) as connection:
+        prepare(connection)
+        row = serving.published_row(connection, key, month)
+        if row is None:
+            raise Refused(f"nothing is published for this subscription in {call.month}")
+        say(customer.words(row, serving.method_text(connection, row["method_id"], call.lang), call.lang))
+
+
+def _key(call: argparse.Namespace, settings: Settings) -> None:
+    say(_subscription_key(settings, call.subscription))
+
+
+def _subscription_key(settings: Settings, subscription_id: str) -> str:
+    from jobs.pseudonyms import SERVING_KEY, read_key
+
+    return read_key(settings.keys, SERVING_KEY).pseudonym("subscription", subscription_id.strip()).hex()
+
+
+def _demo(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import demo
+
+    if "://" in settings.landing:
+        raise CallError("FOOTPRINT_LANDING is not a local folder: the demo is written to a local folder only")
+    month: date = usage_month(call.month)
+    made = demo.generate(Path(settings.landing), month, call.subscriptions, call.seed, call.records_per_day)
+    say(f"demo      {sum(made.files.values())} files with {sum(made.records.values()):,} records in {settings.landing}; truth in {made.truth}")
+
+
+def _reaccept(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import stages
+    from jobs.workplace import workplace
+
+    with workplace(settings, "reaccept", say) as opened:
+        stages.reaccept_file(opened, call.file, call.reason)
+
+
+def _serving(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import serving
+    from jobs.postgres import stop_embedded, url
+
+    if call.action == "start":
+        say(serving.start(settings))
+    elif call.action == "url":
+        say(url(settings))
+    else:
+        say("stopped" if stop_embedded(settings) else "it did not run")

@@ -1,0 +1,69 @@
+"""The row as the customer area would word it: what decree 2021-1732 asks to show, and nothing it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_WORDS = {
+    "fr": {
+        "months": (
+            "janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre",
+        ),
+        "fixed": "internet fixe",
+        "mobile": "internet mobile",
+        "estimated": " (données estimées)",
+        "text": (
+            "{month} {year}\n"
+            "Type d'abonnement : {network}\n"
+            "Volume de données consommées : {volume} Go{estimated}\n"
+            "Équivalent en émissions de gaz à effet de serre : {grams} g éqCO2\n"
+            "{default}\n{method}"
+        ),
+        "default": "Calculé avec les ratios nationaux, et non avec ceux de votre opérateur.\n",
+        "thousands": "\u202f",
+    },
+    "en": {
+        "months": (
+            "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+        ),
+        "fixed": "fixed internet",
+        "mobile": "mobile internet",
+        "estimated": " (estimated data)",
+        "text": (
+            "{month} {year}\n"
+            "Type of subscription: {network}\n"
+            "Volume of data used: {volume} GB{estimated}\n"
+            "Equivalent greenhouse-gas emissions: {grams} gCO2e\n"
+            "{default}\n{method}"
+        ),
+        "default": "Computed with the national ratios, not with those of your operator.\n",
+        "thousands": ",",
+    },
+}  # fmt: skip
+
+
+def words(row: Mapping[str, Any], method: str, language: str) -> str:
+    """The published row in words.
+
+    Args:
+        row: a row of ``published``.
+        method: the summary of the calculation method.
+        language: fr or en.
+    """
+    said: Any = _WORDS[language]
+    month = row["usage_month"]
+    return str(said["text"]).format(
+        month=said["months"][month.month - 1].capitalize(),
+        year=month.year,
+        network=said[row["network"]],
+        volume=_whole(row["data_volume_gb_displayed"], said["thousands"]),
+        estimated=said["estimated"] if row["is_estimated"] else "",
+        grams=_whole(row["footprint_gco2e_displayed"], said["thousands"]),
+        default=said["default"] if row["is_national_default"] else "",
+        method=method,
+    )
+
+
+def _whole(number: int, thousands: str) -> str:
+    return f"{number:,}".replace(",", thousands)

@@ -1,0 +1,95 @@
+"""estimate: the formula. A footprint is a sum of components, each quantity × factor, kept exact and rounded once.
+
+E = A · V + B per subscription and month (ADEME's sectoral rules for internet access, RCP FAI v2; the linear ratios of 2022 are the
+cases B = 0 for mobile and A = 0 for fixed). A is in gCO2e per decimal gigabyte, B in gCO2e per subscription and month. In this
+version the whole B is charged for any active day.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import DecimalType
+
+from factors.arithmetic import GIGABYTES_PER_OCTET
+from schemas.tables import ESTIMATED
+
+GCO2E_PLACES = 12
+"""Half-up rounding of every component, part of the method."""
+
+
+def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, factors_id: str) -> DataFrame:
+    """Apply the factors in force to a month's volumes and subscriptions.
+
+    Args:
+        metered: rows of ``metered``; only usage that a subscription holds is estimated.
+        subscribed: rows of ``subscribed``.
+        factors: rows of ``factors``, one per brand, network and component.
+        factors_id: hash of the factors.
+
+    Returns:
+        Rows of ``estimated``: per subscription one ``volume`` component per access technology and roaming zone, and one
+        ``subscription`` component. A subscription or volume without a factor has a null factor, which the table refuses.
+    """
+    components = volumes(metered, subscribed).unionByName(subscription_months(subscribed))
+    applied = components.alias("component").join(F.broadcast(factors).alias("factor"), on=is_applicable(), how="left")
+    quantity = exact_quantity()
+    return applied.select(
+        *[f"component.{name}" for name in ("usage_month", "batch_cutoff", "subscription_key", "component")],
+        *[f"component.{name}" for name in ("access_technology", "roaming_zone", "network", "brand", "is_estimated", "quantity_unit")],
+        *[f"factor.{name}" for name in ("factor_id", "factor_set", "gco2e_per_unit", "is_national_default", "method_id")],
+        F.lit(factors_id).alias("factors_id"),
+        quantity.alias("quantity"),
+        gco2e(quantity, "factor.gco2e_per_unit").alias("gco2e"),
+        gco2e(quantity, "factor.gco2e_per_unit_low").alias("gco2e_low"),
+        gco2e(quantity, "factor.gco2e_per_unit_high").alias("gco2e_high"),
+    )
+
+
+def volumes(metered: DataFrame, subscribed: DataFrame) -> DataFrame:
+    """One volume component per subscription, access technology and roaming zone, in octets up and down."""
+    usage = metered.where("attribution = 'holder'").withColumnRenamed("is_estimated", "is_partly_estimated")
+    held = usage.drop("network", "batch_cutoff", "usage_month").join(subscribed, on="subscription_key", how="inner")
+    flagged = held.withColumn("is_estimated", F.col("is_estimated") | F.col("is_partly_estimated"))
+    return flagged.select(*_SHARED, *_component("volume", "GB"), "access_technology", "roaming_zone", "octets_up", "octets_down")
+
+
+def subscription_months(subscribed: DataFrame) -> DataFrame:
+    """One subscription component per subscription, whatever the number of its usage rows."""
+    nothing = {name: F.lit(None).cast("string") for name in ("access_technology", "roaming_zone")}
+    octets = {name: F.lit(0).cast("bigint") for name in ("octets_up", "octets_down")}
+    return subscribed.withColumns({**nothing, **octets}).select(
+        *_SHARED, *_component("subscription", "subscription-month"), *nothing, *octets
+    )
+
+
+def is_applicable() -> Column:
+    """The factor is for the brand, the network and the component."""
+    same_brand = F.col("factor.brand") == F.col("component.brand")
+    same_network = F.col("factor.network") == F.col("component.network")
+    return same_brand & same_network & (F.col("factor.component") == F.col("component.component"))
+
+
+def exact_quantity() -> Column:
+    """Gigabytes of the octets that the factor counts, exact to the octet; 1 for a subscription-month."""
+    counts_both = F.col("factor.volume_basis") == "up_and_down"
+    octets = F.col("component.octets_down") + F.when(counts_both, F.col("component.octets_up")).otherwise(F.lit(0))
+    # Multiplied, not divided: Spark's decimal division loses digits without a word. 17 digits hold 100 petabytes.
+    gigabytes = (octets.cast(DecimalType(17, 0)) * F.lit(GIGABYTES_PER_OCTET)).cast(_type("quantity"))
+    return F.when(F.col("component.component") == "volume", gigabytes).otherwise(F.lit(1).cast(_type("quantity")))
+
+
+def gco2e(quantity: Column, factor: str) -> Column:
+    """Quantity × factor, exact in 36 digits, then rounded half up once; null where the factor is."""
+    return F.round(quantity * F.col(factor), GCO2E_PLACES).cast(_type("gco2e"))
+
+
+def _component(name: str, unit: str) -> tuple[Column, Column]:
+    return F.lit(name).alias("component"), F.lit(unit).alias("quantity_unit")
+
+
+def _type(column: str) -> DecimalType:
+    return DecimalType(*(ESTIMATED.column(column).decimal or ()))
+
+
+_SHARED = ("usage_month", "batch_cutoff", "subscription_key", "network", "brand", "is_estimated")

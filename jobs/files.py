@@ -1,0 +1,47 @@
+"""Files of the landing folder, on a local disk or an object store alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+from pyarrow import fs
+
+from jobs.readers.block import Block, ReadFault, Tally
+from jobs.readers.delimited import read_delimited
+from jobs.readers.parquet import read_parquet
+from schemas.source import Source
+
+_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+
+
+def filesystem(place: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a folder or URI and the path within it."""
+    # Hadoop calls the store s3a, Arrow s3.
+    return fs.FileSystem.from_uri(place.replace("s3a://", "s3://", 1))
+
+
+def read_records(place: str, size_octets: int, source: Source, tally: Tally) -> Iterator[Block]:
+    """Yield the whitelisted columns of a file's records with their positions.
+
+    Raises:
+        ReadFault: the file cannot be read further, or is not the file that was registered.
+    """
+    files, path = filesystem(place)
+    try:
+        with files.open_input_file(path) as file:
+            if file.size() != size_octets:
+                raise ReadFault(f"the file has changed since it was registered: {size_octets} octets then, {file.size()} now")
+            if source.delimited is None:
+                yield from read_parquet(file, source.whitelist, tally)
+            else:
+                yield from read_delimited(_decompressed(file, path), source.delimited, source.whitelist, tally)
+    except FileNotFoundError:
+        raise ReadFault("the file is no longer in the landing folder") from None
+
+
+def _decompressed(file: pa.NativeFile, path: str) -> pa.NativeFile:
+    for suffix, codec in _COMPRESSION.items():
+        if path.endswith(suffix):
+            return pa.CompressedInputStream(file, codec)
+    return file

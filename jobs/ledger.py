@@ -1,0 +1,62 @@
+"""The ledger of publications: what is published, and as of which batch a month is counted."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from jobs.batches import Batch, latest, read_batches, visible
+from jobs.lake import Lake
+from schemas.tables import ACCEPTED, PUBLICATIONS, REVISIONS
+
+
+def publications(lake: Lake) -> list[Row]:
+    """Every publication by number."""
+    return sorted(lake.read(PUBLICATIONS).collect(), key=lambda row: int(row.publication_id))
+
+
+def current(lake: Lake, usage_month: date) -> Row | None:
+    """The publication of a month that counts; None before the first."""
+    of_month = [row for row in publications(lake) if row.usage_month == usage_month]
+    return of_month[-1] if of_month else None
+
+
+def current_by_month(lake: Lake) -> dict[date, Row]:
+    """The publication that counts for each month."""
+    return {row.usage_month: row for row in publications(lake)}
+
+
+def next_publication_id(lake: Lake) -> int:
+    """A number that neither the ledger nor rows of a publication that was cut short have."""
+    orphan = lake.read(REVISIONS).agg(F.max("publication_id")).collect()[0][0]
+    return max([orphan or 0, *(int(row.publication_id) for row in publications(lake))]) + 1
+
+
+def cutoff(lake: Lake, usage_month: date, batches: list[Batch]) -> int:
+    """The last batch that counts for a month: what its publication pinned, else the last one committed."""
+    published = current(lake, usage_month)
+    return int(published.batch_cutoff) if published else latest(batches)
+
+
+def held(lake: Lake) -> dict[date, dict[str, Any]]:
+    """Records that came for a published month after it was published: held until it is restated, by month.
+
+    Returns:
+        ``records`` and ``octets`` by month; months without held records are absent.
+    """
+    batches = read_batches(lake)
+    accepted = visible(lake.read(ACCEPTED), batches, latest(batches))
+    found = {}
+    for usage_month, published in current_by_month(lake).items():
+        if published.batch_cutoff >= latest(batches):
+            continue
+        late = accepted.where(F.col("usage_month") == F.lit(usage_month)).where(F.col("batch") > published.batch_cutoff)
+        row = late.agg(
+            F.count_if((F.col("interval_index") == 0) & (F.col("month_part") <= 1)), F.sum(F.col("octets_up") + F.col("octets_down"))
+        ).collect()[0]
+        if row[0]:
+            found[usage_month] = {"records": row[0], "octets": row[1]}
+    return found

@@ -1,0 +1,213 @@
+"""meter: add up a month's usage per subscription, and list every subscription that was active in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from jobs.run import Refused
+
+DUPLICATE = "duplicate"
+UNSPECIFIED = "unspecified"
+_IDENTIFIER = ("identifier_type", "identifier_key")
+
+
+@dataclass(frozen=True)
+class Month:
+    """A legal month: its first day, its bounds in UTC, and its time zone."""
+
+    usage_month: date
+    begin: datetime
+    end: datetime
+    timezone: str
+
+    @property
+    def days(self) -> int:
+        """Legal days of the month."""
+        following = (self.usage_month + timedelta(days=32)).replace(day=1)
+        return (following - self.usage_month).days
+
+
+def settle_conflicts(records: DataFrame, duplicates: DataFrame, deliveries: DataFrame) -> DataFrame:
+    """Of records with one key and different content, keep the content that was delivered last.
+
+    Last is the greatest (file sequence, file hash, ordinal) over every delivery of the content, duplicates too, so that the order
+    of arrival does not matter.
+
+    Args:
+        records: accepted rows with ``record_key``, ``content_hash``, ``is_conflicting`` and position.
+        duplicates: rejected rows of reason duplicate, with key, content and position.
+        deliveries: ``file_number, file_sequence, file_hash`` of every delivery.
+    """
+    keys = records.where("is_conflicting").select("record_key").distinct()
+    columns = ["record_key", "content_hash", "file_number", "record_ordinal"]
+    copies = records.select(*columns).unionByName(duplicates.select(*columns)).join(F.broadcast(keys), "record_key", "left_semi")
+    order = F.struct(F.coalesce("file_sequence", F.lit(-1)), "file_hash", "record_ordinal")
+    latest = (
+        copies.join(F.broadcast(deliveries), on="file_number", how="inner")
+        .groupBy("record_key")
+        .agg(F.max_by("content_hash", order).alias("latest_content_hash"))
+    )
+    settled = records.join(F.broadcast(latest), on="record_key", how="left")
+    return settled.where("latest_content_hash IS NULL OR content_hash = latest_content_hash").drop("latest_content_hash")
+
+
+def overlapping(assignments: DataFrame) -> DataFrame:
+    """Assignments that begin while another of the same identifier lasts: nobody could say whose usage it is.
+
+    Returns:
+        ``source, file_number, record_ordinal`` of the later assignment.
+    """
+    by_identifier = Window.partitionBy(*_IDENTIFIER).orderBy("assigned_from", "assigned_until", "file_number", "record_ordinal")
+    before = by_identifier.rowsBetween(Window.unboundedPreceding, -1)
+    lasting = assignments.withColumn("assigned_until", _open_ended("assigned_to")).where("assigned_from < assigned_until")
+    clashing = lasting.withColumn("taken_until", F.max("assigned_until").over(before)).where("assigned_from < taken_until")
+    return clashing.select("source", "file_number", "record_ordinal")
+
+
+def attribute(records: DataFrame, assignments: DataFrame, subscribed: DataFrame) -> DataFrame:
+    """Give each interval to the subscription that held its identifier when it closed.
+
+    Adds ``attribution`` (``holder``, ``unknown_identifier`` where nobody in the export held it, ``inactive_holder`` where the holder
+    was not active on any day of the month), ``subscription_key`` (null unless ``holder``), ``network`` and
+    ``subscribed_technology``.
+    """
+    active = subscribed.select("subscription_key", F.lit(True).alias("is_active"))
+    holders = assignments.join(active, on="subscription_key", how="left").select(
+        *_IDENTIFIER, "assigned_from", "assigned_to", "subscription_key", "network", "is_active",
+        F.col("access_technology").alias("subscribed_technology"),
+    )  # fmt: skip
+    holds = _same_identifier("record", "holder") & _lasts_at(F.col("record.closed_at"), "holder")
+    joined = records.alias("record").join(holders.alias("holder"), on=holds, how="left")
+    is_held, is_active = F.col("holder.subscription_key").isNotNull(), F.col("holder.is_active").isNotNull()
+    return joined.select(
+        "record.*",
+        F.when(is_active, "holder").when(is_held, "inactive_holder").otherwise("unknown_identifier").alias("attribution"),
+        F.when(is_active, F.col("holder.subscription_key")).alias("subscription_key"),
+        "holder.network",
+        "holder.subscribed_technology",
+    )
+
+
+def meter(attributed: DataFrame, networks: Mapping[str, str], month: Month, cutoff: int) -> DataFrame:
+    """Add up attributed intervals per subscription, access technology and roaming zone.
+
+    Args:
+        attributed: rows of ``attribute``.
+        networks: network of each source, for usage of unknown identifiers.
+        month: the month.
+        cutoff: last batch that counts.
+
+    Returns:
+        Rows of ``metered``.
+    """
+    network_of_source = F.create_map(*[F.lit(text) for pair in sorted(networks.items()) for text in pair])
+    keys = {
+        "network": F.coalesce("network", network_of_source[F.col("source")]),
+        "access_technology": F.coalesce("access_technology", "subscribed_technology", F.lit(UNSPECIFIED)),
+    }
+    usage = attributed.withColumns(keys).groupBy("subscription_key", "attribution", *keys, "roaming_zone")
+    return usage.agg(
+        F.sum("octets_up").alias("octets_up"),
+        F.sum("octets_down").alias("octets_down"),
+        F.count_if(F.col("month_part") <= 1).alias("intervals"),
+        F.bool_or("is_estimated").alias("is_estimated"),
+    ).withColumns({"usage_month": F.lit(month.usage_month), "batch_cutoff": F.lit(cutoff).cast("bigint")})
+
+
+def lost_records(rejected: DataFrame, balances: DataFrame, records: DataFrame, month: Month) -> DataFrame:
+    """Records of the month that are known to be lost: rejected, readable enough to say whose they were, and never delivered soundly.
+
+    A record whose time cannot be read counts for every month that its file has records of.
+
+    Returns:
+        ``identifier_type, identifier_key, closed_at`` (null if it cannot be read).
+    """
+    refused = rejected.where(F.col("reason") != DUPLICATE).where("identifier_key IS NOT NULL")
+    span = balances.where(F.col("first_closed_at") < F.lit(month.end)).where(F.col("last_closed_at") >= F.lit(month.begin))
+    in_file = refused.where("usage_month IS NULL").join(span.select("file_number").distinct(), "file_number", "left_semi")
+    lost = refused.where(F.col("usage_month") == F.lit(month.usage_month)).unionByName(in_file)
+    keys = lost.where("record_key IS NOT NULL").select("record_key").distinct()
+    delivered = records.join(F.broadcast(keys), "record_key", "left_semi").select("record_key").distinct()
+    return lost.join(F.broadcast(delivered), "record_key", "left_anti").select(*_IDENTIFIER, "closed_at")
+
+
+def subscribe(assignments: DataFrame, lost: DataFrame, month: Month, cutoff: int) -> DataFrame:
+    """List every subscription that was active on a legal day of the month, with or without usage.
+
+    Active days are the days of the union of its activity intervals; a day counts when any moment of it is active. Brand and segment
+    are those of the latest assignment.
+
+    Returns:
+        Rows of ``subscribed``.
+    """
+    # One bit a legal day: a union of intervals is an OR, its days a count of bits.
+    days = assignments.withColumn("days", _active_days(month)).where("days <> 0")
+    latest = F.struct("assigned_from", "brand", "segment", "network")
+    subscriptions = days.groupBy("subscription_key").agg(
+        F.max(latest).alias("latest"), F.bit_count(F.bit_or("days")).cast("int").alias("active_days")
+    )
+    flagged = _holders_of(lost, assignments, month)
+    return subscriptions.join(flagged, on="subscription_key", how="left").select(
+        F.lit(month.usage_month).alias("usage_month"),
+        F.lit(cutoff).cast("bigint").alias("batch_cutoff"),
+        "subscription_key",
+        *[F.col(f"latest.{name}").alias(name) for name in ("network", "segment", "brand")],
+        "active_days",
+        F.coalesce("has_lost_records", F.lit(False)).alias("is_estimated"),
+    )
+
+
+def networks_that_differ(assignments: DataFrame, month: Month) -> int:
+    """Subscriptions of the month that are both fixed and mobile in the export."""
+    active = assignments.where(_active_days(month) != 0)
+    differs = (F.min("network") != F.max("network")).alias("differs")
+    return active.groupBy("subscription_key").agg(differs).where("differs").count()
+
+
+def require_one_holder(assignments: DataFrame) -> None:
+    """Refuse overlapping holders. Raises Refused, naming how many and the first record's place."""
+    clashes = overlapping(assignments)
+    first = clashes.orderBy("file_number", "record_ordinal").limit(1).collect()
+    if first:
+        place = f"source {first[0].source}, delivery {first[0].file_number}, record {first[0].record_ordinal}"
+        raise Refused(f"{clashes.count()} assignments overlap another holder of the same identifier, the first at {place}")
+
+
+def _holders_of(lost: DataFrame, assignments: DataFrame, month: Month) -> DataFrame:
+    at_close = _lasts_at(F.col("record.closed_at"), "holder")
+    in_month = (F.col("holder.assigned_from") < F.lit(month.end)) & (F.lit(month.begin) < _open_ended("holder.assigned_to"))
+    holds = _same_identifier("record", "holder") & F.when(F.col("record.closed_at").isNull(), in_month).otherwise(at_close)
+    held = assignments.alias("holder").join(F.broadcast(lost).alias("record"), on=holds, how="left_semi")
+    return held.select("subscription_key").distinct().withColumn("has_lost_records", F.lit(True))
+
+
+def _active_days(month: Month) -> Column:
+    """Bits of the legal days of the month that lie in the activity of an assignment row; 0 if none."""
+    first = F.lit(month.usage_month)
+    begin = F.greatest("active_from", F.lit(month.begin))
+    end = F.least(_open_ended("active_to"), F.lit(month.end))
+    # The last moment is inside the interval, its end is not.
+    last_moment = F.timestamp_micros(F.unix_micros(end) - 1)
+    first_bit = F.date_diff(F.to_date(F.from_utc_timestamp(begin, month.timezone)), first)
+    last_bit = F.date_diff(F.to_date(F.from_utc_timestamp(last_moment, month.timezone)), first)
+    one = F.lit(1).cast("bigint")
+    bits = F.call_function("shiftleft", one, last_bit + 1) - F.call_function("shiftleft", one, first_bit)
+    return F.when(begin < end, bits).otherwise(F.lit(0).cast("bigint"))
+
+
+def _same_identifier(left: str, right: str) -> Column:
+    same_type = F.col(f"{left}.identifier_type") == F.col(f"{right}.identifier_type")
+    return same_type & (F.col(f"{left}.identifier_key") == F.col(f"{right}.identifier_key"))
+
+
+def _lasts_at(instant: Column, holder: str) -> Column:
+    return (F.col(f"{holder}.assigned_from") <= instant) & (instant < _open_ended(f"{holder}.assigned_to"))
+
+
+def _open_ended(column: str) -> Column:
+    return F.coalesce(F.col(column), F.lit(datetime(9999, 1, 1)))  # noqa: DTZ001 - the session's zone is UTC

@@ -1,0 +1,110 @@
+"""The stages of a month between the lake's tables: each loads, transforms with a pure function, and saves.
+
+A published month is left as it is: its figures are pinned, and what came later is held until the month is restated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from factors.reading import FactorError
+from factors.registry import Factor, check_volume_basis, factors_id, in_force
+from jobs import ledger
+from jobs import meter as metering
+from jobs.batches import read_batches, visible
+from jobs.estimate import estimate
+from jobs.land import read_deliveries
+from jobs.run import Refused
+from jobs.workplace import Workplace
+from schemas.tables import ACCEPTED, ESTIMATED, FACTORS, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
+
+
+def meter_month(workplace: Workplace, usage_month: date) -> None:
+    """Fill ``metered`` and ``subscribed`` of a month from ``accepted`` up to the month's cutoff.
+
+    Raises:
+        Refused: nobody was active or nothing was used in the month, identifiers have two holders at once, or a subscription is both
+            fixed and mobile.
+    """
+    lake, month = workplace.lake, workplace.month(usage_month)
+    cutoff = ledger.cutoff(lake, usage_month, read_batches(lake))
+    assignments = assignments_of(workplace, month, cutoff).persist()
+    metering.require_one_holder(assignments)
+    both = metering.networks_that_differ(assignments, month)
+    if both:
+        raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export")
+    records = settled_records(workplace, usage_month, cutoff)
+    rejected = _visible(workplace, REJECTED, cutoff).where(F.col("source").isin(list(workplace.networks)))
+    lost = metering.lost_records(rejected, _visible(workplace, FILE_BALANCES, cutoff), records, month)
+    lake.replace_month(SUBSCRIBED, metering.subscribe(assignments, lost, month, cutoff), usage_month)
+    attributed = metering.attribute(records, assignments, _of_month(lake.read(SUBSCRIBED), usage_month))
+    lake.replace_month(METERED, metering.meter(attributed, workplace.networks, month, cutoff), usage_month)
+    assignments.unpersist()
+
+
+def settled_records(workplace: Workplace, usage_month: date, cutoff: int) -> DataFrame:
+    """Accepted rows of a month up to a cutoff, conflicts settled."""
+    records = _of_month(_visible(workplace, ACCEPTED, cutoff), usage_month)
+    duplicates = _visible(workplace, REJECTED, cutoff).where(F.col("reason") == metering.DUPLICATE)
+    return metering.settle_conflicts(records, duplicates, deliveries_frame(workplace))
+
+
+def assignments_of(workplace: Workplace, month: metering.Month, cutoff: int) -> DataFrame:
+    """Identifier assignments as of a cutoff that touch the month or begin after it, corrections settled."""
+    rows = _visible(workplace, SUBSCRIPTIONS, cutoff)
+    duplicates = _visible(workplace, REJECTED, cutoff).where(F.col("reason") == metering.DUPLICATE)
+    settled = metering.settle_conflicts(
+        rows.withColumn("is_conflicting", F.lit(True)), duplicates, deliveries_frame(workplace)
+    ).drop("is_conflicting")
+    ended = F.coalesce(F.col("assigned_to") <= F.lit(month.begin), F.lit(False))
+    inactive = F.coalesce(F.col("active_to") <= F.lit(month.begin), F.lit(False))
+    return settled.where(~(ended & inactive))
+
+
+def deliveries_frame(workplace: Workplace) -> DataFrame:
+    """Sequence and hash of every delivery, as far as they rank records; the same bytes rank as their latest delivery."""
+    deliveries = read_deliveries(workplace.lake)
+    latest: dict[str, int] = {}
+    for delivery in deliveries:
+        latest[delivery.file_hash] = max(latest.get(delivery.file_hash, -1), delivery.file_sequence or -1)
+    rows = [(d.file_number, latest[d.file_hash], d.file_hash) for d in deliveries]
+    return workplace.lake.spark.createDataFrame(rows, "file_number BIGINT, file_sequence BIGINT, file_hash STRING")
+
+
+def estimate_month(workplace: Workplace, usage_month: date) -> None:
+    """Fill ``estimated`` of a month from ``metered``, ``subscribed`` and the factors in force.
+
+    Raises:
+        Refused: a factor is missing or ambiguous, or counts volume otherwise than a source does.
+    """
+    lake = workplace.lake
+    subscribed = _of_month(lake.read(SUBSCRIBED), usage_month)
+    found = factors_of(workplace, usage_month, subscribed)
+    factors = lake.rows(FACTORS, [asdict(factor) for factor in found])
+    estimated = estimate(_of_month(lake.read(METERED), usage_month), subscribed, factors, factors_id(found))
+    lake.replace_month(ESTIMATED, estimated, usage_month)
+
+
+def factors_of(workplace: Workplace, usage_month: date, subscribed: DataFrame) -> list[Factor]:
+    """The factors in force for the brands that were subscribed to in a month. Raises Refused, naming file and value."""
+    brands = sorted(row.brand for row in subscribed.select("brand").distinct().collect())
+    if not brands:
+        raise Refused(f"{usage_month:%Y-%m} has no subscription: run meter first")
+    try:
+        found = in_force(workplace.settings.factors, usage_month, brands)
+        check_volume_basis(found, workplace.sources)
+    except FactorError as error:
+        raise Refused(str(error)) from None
+    return found
+
+
+def _visible(workplace: Workplace, table: object, cutoff: int) -> DataFrame:
+    return visible(workplace.lake.read(table), read_batches(workplace.lake), cutoff)  # type: ignore[arg-type]
+
+
+def _of_month(frame: DataFrame, usage_month: date) -> DataFrame:
+    return frame.where(F.col("usage_month") == F.lit(usage_month))

@@ -1,0 +1,222 @@
+"""Values as sources write them, to canonical values: identifiers, instants, volumes. A value that is not sound is named, not guessed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.legal_calendar import FIRST_YEAR, LAST_YEAR
+from schemas.source import IdentifierRules, IdentifierType, Mapped, Time
+
+Mask = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+
+_SECOND = 1_000_000
+_OFFSET = re.compile(r"^([+-])(\d{2}):?(00|15|30|45)$")
+_ISO = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})$"
+_EARLIEST = int(datetime(FIRST_YEAR, 2, 1, tzinfo=UTC).timestamp()) * _SECOND
+_LATEST = int(datetime(LAST_YEAR, 12, 1, tzinfo=UTC).timestamp()) * _SECOND
+
+
+@dataclass
+class Faults:
+    """What is wrong with each row of a block: the first reason that was found, and the column at fault."""
+
+    codes: npt.NDArray[np.int16]
+    reasons: list[tuple[str | None, str | None]] = field(default_factory=lambda: [(None, None)])
+
+    @classmethod
+    def of(cls, records: pa.StringArray) -> Faults:
+        """Begin with the faults the reader found in records as such."""
+        faults = cls(np.zeros(len(records), np.int16))
+        for reason in pc.unique(records.drop_null()).to_pylist():
+            faults.mark(pc.fill_null(pc.equal(records, reason), False).to_numpy(zero_copy_only=False), reason, None)
+        return faults
+
+    def mark(self, wrong: Mask, reason: str, column: str | None) -> None:
+        """Give rows that have no reason yet this one."""
+        if not wrong.any():
+            return
+        self.reasons.append((reason, column))
+        self.codes[wrong & (self.codes == 0)] = len(self.reasons) - 1
+
+    @property
+    def sound(self) -> Mask:
+        """Rows without a fault."""
+        return self.codes == 0
+
+    def columns(self, rows: Integers) -> tuple[pa.StringArray, pa.StringArray]:
+        """Reason and column at fault of some rows."""
+        chosen = [self.reasons[code] for code in self.codes[rows]]
+        return pa.array([c[0] for c in chosen], pa.string()), pa.array([c[1] for c in chosen], pa.string())
+
+
+def text(values: pa.Array) -> pa.StringArray:
+    """Values as text without white space around them; null is the empty text."""
+    return pc.utf8_trim_whitespace(pc.fill_null(values.cast(pa.string()), ""))
+
+
+def by_distinct(values: pa.StringArray, convert: Callable[[pa.StringArray], pa.Array]) -> pa.Array:
+    """Convert each distinct value once."""
+    encoded = pc.dictionary_encode(values)
+    return convert(encoded.dictionary).take(encoded.indices)
+
+
+def is_valid(values: pa.Array) -> Mask:
+    """Which values are not null."""
+    mask: Mask = values.is_valid().to_numpy(zero_copy_only=False)
+    return mask
+
+
+def identifiers(kind: IdentifierType, values: pa.StringArray, rules: IdentifierRules) -> pa.StringArray:
+    """Normalised identifiers: IMSI and E.164 as digits, MAC as 12 hexadecimal digits, line id as declared; null if malformed."""
+    if kind == "imsi":
+        return _matching(values, r"^\d{14,15}$")
+    if kind == "mac":
+        return _matching(pc.utf8_lower(pc.replace_substring_regex(values, r"[:.\-]", "")), r"^[0-9a-f]{12}$")
+    if kind == "line_id":
+        return _matching(values, rules.line_id_pattern)
+    digits = pc.replace_substring_regex(values, r"[\s().\-]", "")
+    digits = pc.replace_substring_regex(digits, r"^(\+|00)", "")
+    if rules.country_code:
+        digits = pc.replace_substring_regex(digits, r"^0([1-9])", rf"{rules.country_code}\1")
+    return _matching(digits, r"^[1-9]\d{6,14}$")
+
+
+def _matching(values: pa.StringArray, pattern: str) -> pa.StringArray:
+    return pc.if_else(pc.match_substring_regex(values, pattern), values, pa.scalar(None, pa.string()))
+
+
+def integers(values: pa.Array, column: str, faults: Faults, what: str) -> Integers:
+    """Whole numbers that are not negative; others are marked ``<what>_malformed`` or ``<what>_negative`` and read as 0."""
+    if pa.types.is_integer(values.type):
+        faults.mark(~is_valid(values), f"{what}_malformed", column)
+        numbers = pc.fill_null(values, 0).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        faults.mark(numbers < 0, f"{what}_negative", column)
+        return np.where(numbers < 0, 0, numbers)
+    written = text(values)
+    digits = _matching(written, r"^\d{1,18}$")
+    sound = is_valid(digits)
+    if not sound.all():
+        negative = pc.match_substring_regex(written, r"^-\d+$").to_numpy(zero_copy_only=False)
+        faults.mark(negative, f"{what}_negative", column)
+        faults.mark(~sound, f"{what}_malformed", column)
+    numbers = pc.fill_null(digits, "0").cast(pa.int64()).to_numpy()
+    return np.asarray(numbers, np.int64)
+
+
+def mapped(records: Mapping[str, pa.Array], rule: Mapped | None, faults: Faults, what: str) -> pa.StringArray:
+    """Values of a rule's table, its constant, or null without a rule; a value the table lacks is marked ``<what>_unknown``."""
+    rows = len(faults.codes)
+    if rule is None or rule.column is None:
+        return pa.repeat(pa.scalar(rule.constant if rule else None, pa.string()), rows)
+    table = rule.values
+    values = by_distinct(text(records[rule.column]), lambda d: pa.array([table.get(v) for v in d.to_pylist()], pa.string()))
+    faults.mark(~is_valid(values), f"{what}_unknown", rule.column)
+    return values
+
+
+def instants(values: pa.Array, column: str, time: Time, offsets: pa.Array | None, faults: Faults) -> tuple[Integers, Mask]:
+    """Instants in microseconds UTC, and which could be read; the others are marked with what is wrong.
+
+    Args:
+        values: the column as it was read.
+        column: its name.
+        time: the source's clock.
+        offsets: the column of UTC offsets, if the clock is declared by one.
+        faults: is marked.
+    """
+    if pa.types.is_timestamp(values.type):
+        found = _native(values, time, column, faults)
+    elif time.format.startswith("epoch"):
+        scale = _SECOND if time.format == "epoch_s" else 1000
+        found = _masked(integers(values, column, faults, "time") * scale, faults.sound)
+    elif time.format == "iso8601":
+        found = _iso(text(values))
+    else:
+        found = _local(text(values), time, column, offsets, faults)
+    read = is_valid(found)
+    faults.mark(~read, "time_malformed", column)
+    numbers = pc.fill_null(found, 0).to_numpy(zero_copy_only=False)
+    inside = (numbers >= _EARLIEST) & (numbers < _LATEST)
+    faults.mark(read & ~inside, "time_out_of_range", column)
+    return numbers, read & inside
+
+
+def _masked(numbers: Integers, sound: Mask) -> pa.Array:
+    return pa.array(numbers, mask=~sound)
+
+
+def _iso(values: pa.StringArray) -> pa.Array:
+    shaped = _matching(values, _ISO)
+    try:
+        return shaped.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    except pa.ArrowInvalid:
+        return pa.array([_iso_microseconds(value) for value in shaped.to_pylist()], pa.int64())
+
+
+def _iso_microseconds(value: str | None) -> int | None:
+    """One instant; None for a day that the calendar lacks, such as 30 February."""
+    try:
+        return value and round(datetime.fromisoformat(value).timestamp() * _SECOND)  # type: ignore[return-value]
+    except ValueError:
+        return None
+
+
+def _local(values: pa.StringArray, time: Time, column: str, offsets: pa.Array | None, faults: Faults) -> pa.Array:
+    naive = pc.strptime(values, format=time.format, unit="s", error_is_null=True)
+    # strptime is lenient (white space, short fields); only a text that is written back the same is taken.
+    same = pc.equal(pc.strftime(naive, format=time.format), values)
+    naive = pc.if_else(pc.fill_null(same, False), naive, pa.scalar(None, naive.type))
+    if offsets is None:
+        return _in_zone(naive, time, column, faults)
+    shift = by_distinct(text(offsets), lambda d: pa.array([_offset_seconds(v) for v in d.to_pylist()], pa.int64()))
+    faults.mark(~is_valid(shift), "utc_offset_malformed", time.utc_offset_column)
+    return pc.multiply(pc.subtract(naive.cast(pa.int64()), shift), _SECOND)
+
+
+def _offset_seconds(value: str) -> int | None:
+    match = _OFFSET.match(value)
+    if not match:
+        return None
+    seconds = (int(match[2]) * 60 + int(match[3])) * 60
+    return -seconds if match[1] == "-" else seconds
+
+
+def _in_zone(naive: pa.Array, time: Time, column: str, faults: Faults) -> pa.Array:
+    """UTC of local times; an hour that comes twice is read as the source says, one that never comes is marked."""
+    read = {
+        choice: pc.assume_timezone(naive, time.zone, ambiguous=choice, nonexistent=choice).cast(pa.int64())
+        for choice in ("earliest", "latest")
+    }
+    differs = pc.fill_null(pc.not_equal(read["earliest"], read["latest"]), False)
+    if pc.any(differs).as_py():
+        back = read["latest"].cast(pa.timestamp("s")).cast(pa.timestamp("s", "UTC"))
+        never = pc.and_(differs, pc.not_equal(pc.local_timestamp(back.cast(pa.timestamp("s", time.zone))), naive))
+        faults.mark(never.to_numpy(zero_copy_only=False), "time_does_not_exist", column)
+        if time.ambiguous == "reject":
+            faults.mark(differs.to_numpy(zero_copy_only=False), "time_ambiguous", column)
+    chosen = read["latest" if time.ambiguous == "latest" else "earliest"]
+    return pc.multiply(chosen, _SECOND)
+
+
+def _native(values: pa.Array, time: Time, column: str, faults: Faults) -> pa.Array:
+    """A column that is a time already: an instant if it has a zone, else local time of the declared zone."""
+    if values.type.tz is not None:
+        return values.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    if time.zone is None:
+        return pa.nulls(len(values), pa.int64())
+    return _in_zone(values.cast(pa.timestamp("s"), safe=False), time, column, faults)
+
+
+def column_arrays(batch: pa.RecordBatch) -> dict[str, Any]:
+    """The columns of a batch by name."""
+    return {name: batch.column(index) for index, name in enumerate(batch.schema.names)}

@@ -1,0 +1,268 @@
+"""Delimited text: one record a line, with or without a header, plain, gzip or Zstandard.
+
+Lines are found here, by their ends, which gives every record its octet and an independent count; fields are found by Arrow's CSV
+reader. A block in which the two disagree (a lone carriage return, a quoted line end) is read again line by line, so that the
+fault stays with its line.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from jobs.readers.block import Block, Positions, ReadFault, Tally, no_faults
+from schemas.source import Delimited
+
+BLOCK_OCTETS = 4 << 20
+LONGEST_LINE_OCTETS = 1 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LINE_END = 10
+_CARRIAGE_RETURN = 13
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Complete lines of a file that lie one after the other, and where each begins."""
+
+    octets: bytes
+    starts: Positions
+    lengths: Positions
+
+    def text(self, line: int) -> bytes:
+        return self.octets[self.starts[line] : self.starts[line] + self.lengths[line]]
+
+
+def read_delimited(
+    stream: pa.NativeFile, layout: Delimited, columns: Sequence[str], tally: Tally, block_octets: int = BLOCK_OCTETS
+) -> Iterator[Block]:
+    """Yield the records of an uncompressed stream, columns as text.
+
+    Args:
+        stream: the file, already decompressed.
+        layout: delimiter, quote, encoding, header or names of the columns.
+        columns: the columns to keep.
+        tally: is counted up while blocks are read.
+        block_octets: how much is read at a time.
+
+    Raises:
+        ReadFault: the header lacks a column that is needed.
+    """
+    names = list(layout.columns)
+    offset = 0
+    for octets in _whole_lines(stream, tally, block_octets):
+        skipped = 0
+        if offset == 0:
+            skipped = len(_BYTE_ORDER_MARK) if octets.startswith(_BYTE_ORDER_MARK) else 0
+            if layout.header:
+                names, skipped = _header(octets, layout, columns, skipped)
+            tally.octets_header += skipped
+        lines = _lines(octets, skipped)
+        tally.octets_padding += len(octets) - skipped - int(_octets_of(lines).sum())
+        if len(lines.starts):
+            yield _block(lines, names, layout, columns, tally, offset)
+        offset += len(octets)
+
+
+def _whole_lines(stream: pa.NativeFile, tally: Tally, block_octets: int) -> Iterator[bytes]:
+    rest = b""
+    while chunk := _chunk(stream, block_octets):
+        tally.octets += len(chunk)
+        cut = chunk.rfind(b"\n") + 1
+        if not cut:
+            rest += chunk
+            if len(rest) > LONGEST_LINE_OCTETS + block_octets:
+                raise ReadFault("a line is longer than 1 MiB: this is not delimited text")
+            continue
+        yield rest + chunk[:cut]
+        rest = chunk[cut:]
+    if rest:
+        yield rest
+
+
+def _chunk(stream: pa.NativeFile, block_octets: int) -> bytes:
+    try:
+        return bytes(stream.read(block_octets))
+    except (OSError, pa.ArrowInvalid):
+        raise ReadFault("the compressed stream is damaged or truncated") from None
+
+
+def _lines(octets: bytes, skipped: int) -> _Lines:
+    """The lines that are not empty; an end of line is LF or CR LF and belongs to no line."""
+    buffer = np.frombuffer(octets, np.uint8)
+    ends = np.flatnonzero(buffer[skipped:] == _LINE_END) + skipped
+    if not octets.endswith(b"\n") and len(octets) > skipped:
+        ends = np.append(ends, len(octets))
+    starts = np.concatenate([[skipped], ends[:-1] + 1]) if len(ends) else ends
+    lengths = ends - starts
+    has_return = (lengths > 0) & (buffer[np.maximum(ends - 1, 0)] == _CARRIAGE_RETURN)
+    lengths = lengths - has_return
+    kept = lengths > 0
+    return _Lines(octets, starts[kept].astype(np.int64), lengths[kept].astype(np.int64))
+
+
+def _octets_of(lines: _Lines) -> Positions:
+    """Octets of each line with its end."""
+    buffer = np.frombuffer(lines.octets + b"\0\0", np.uint8)
+    return lines.lengths + _end_octets(buffer, lines.starts + lines.lengths)
+
+
+def _end_octets(buffer: np.ndarray, ends: Positions) -> Positions:
+    is_return = buffer[ends] == _CARRIAGE_RETURN
+    is_end = buffer[ends + is_return] == _LINE_END
+    return (is_return + is_end).astype(np.int64)
+
+
+def _header(octets: bytes, layout: Delimited, columns: Sequence[str], start: int) -> tuple[list[str], int]:
+    end = octets.find(b"\n") + 1 or len(octets)
+    names = _fields(octets[start:end].rstrip(b"\r\n"), layout) or []
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise ReadFault(f"the header lacks {', '.join(missing)}")
+    doubled = [name for name in columns if names.count(name) > 1]
+    if doubled:
+        raise ReadFault(f"the header names {', '.join(doubled)} twice")
+    return names, end
+
+
+def _block(
+    lines: _Lines, names: list[str], layout: Delimited, columns: Sequence[str], tally: Tally, offset: int
+) -> Block:
+    first = tally.records + 1
+    count = len(lines.starts)
+    tally.records += count
+    unreadable = _undecodable(lines) if layout.encoding == "utf-8" else np.zeros(count, bool)
+    records, order, faults = _records(lines, unreadable, names, layout, columns)
+    octets = _octets_of(lines)
+    damaged = int(octets[order[faults.is_valid().to_numpy(zero_copy_only=False)]].sum())
+    tally.octets_quarantined += damaged
+    tally.octets_records += int(octets.sum()) - damaged
+    return Block(records, first + order, offset + lines.starts[order], faults)
+
+
+def _records(
+    lines: _Lines, unreadable: np.ndarray, names: list[str], layout: Delimited, columns: Sequence[str]
+) -> tuple[pa.RecordBatch, Positions, pa.StringArray]:
+    """The records of the lines, which line each is, and what is wrong with it."""
+    every = np.arange(len(lines.starts))
+    parsed = _parsed(lines, unreadable, names, layout, columns)
+    if parsed is None:
+        records, faults = _line_by_line(lines, every, names, layout, columns)
+        return records, every, faults
+    sound, records = parsed
+    bad = every[~sound]
+    if not len(bad):
+        return records, every, no_faults(len(every))
+    broken, reasons = _line_by_line(lines, bad, names, layout, columns)
+    faults = pa.concat_arrays([no_faults(len(records)), reasons])
+    return _concat(records, broken), np.concatenate([every[sound], bad]), faults
+
+
+def _undecodable(lines: _Lines) -> np.ndarray:
+    """Which lines are not UTF-8 or hold a NUL octet; only lines with such octets are looked at."""
+    buffer = np.frombuffer(lines.octets, np.uint8)
+    suspects = np.flatnonzero((buffer >= 0x80) | (buffer == 0))
+    wrong = np.zeros(len(lines.starts), bool)
+    for line in np.unique(np.searchsorted(lines.starts, suspects, side="right") - 1):
+        if line >= 0:
+            wrong[line] = not _is_text(lines.text(line))
+    return wrong
+
+
+def _is_text(octets: bytes) -> bool:
+    try:
+        return "\0" not in octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
+def _parsed(
+    lines: _Lines, unreadable: np.ndarray, names: list[str], layout: Delimited, columns: Sequence[str]
+) -> tuple[np.ndarray, pa.RecordBatch] | None:
+    """Which lines are sound, and their fields, by Arrow; None if its records do not match the lines one to one."""
+    invalid: list[int | None] = []
+
+    def skip(row: pyarrow.csv.InvalidRow) -> str:
+        invalid.append(row.number)
+        return "skip"
+
+    readable = np.flatnonzero(~unreadable)
+    octets = lines.octets[int(lines.starts[0]) :]
+    if len(readable) < len(lines.starts):
+        octets = b"\n".join(lines.text(line) for line in readable)
+    try:
+        table = _read_csv(octets, names, layout, columns, skip)
+    except pa.ArrowInvalid:
+        return None
+    if None in invalid or table.num_rows + len(invalid) != len(readable):
+        return None
+    sound = ~unreadable
+    sound[readable[np.array(invalid, dtype=np.int64) - 1]] = False
+    return sound, table.combine_chunks().to_batches()[0] if table.num_rows else _empty(columns)
+
+
+def _read_csv(octets: bytes, names: list[str], layout: Delimited, columns: Sequence[str], skip: object) -> pa.Table:
+    if not octets:
+        return pa.Table.from_batches([_empty(columns)])
+    return pyarrow.csv.read_csv(
+        pa.BufferReader(octets),
+        pyarrow.csv.ReadOptions(
+            column_names=names, use_threads=False, block_size=max(len(octets), 1), encoding=layout.encoding
+        ),
+        pyarrow.csv.ParseOptions(
+            delimiter=layout.delimiter, quote_char=layout.quote or False, invalid_row_handler=skip
+        ),
+        pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns), strings_can_be_null=False
+        ),
+    )
+
+
+def _line_by_line(
+    lines: _Lines, which: Positions, names: list[str], layout: Delimited, columns: Sequence[str]
+) -> tuple[pa.RecordBatch, pa.StringArray]:
+    """Fields of single lines, with what is wrong with each; fields that are there are kept."""
+    position = {name: names.index(name) for name in columns}
+    rows, faults = [], []
+    for line in which:
+        octets = lines.text(line)
+        fields = _fields(octets, layout)
+        faults.append(_fault(octets, fields, len(names), layout))
+        found = fields or []
+        rows.append({name: found[at] if at < len(found) else None for name, at in position.items()})
+    return pa.RecordBatch.from_pylist(rows, schema=_schema(columns)), pa.array(faults, pa.string())
+
+
+def _fields(octets: bytes, layout: Delimited) -> list[str] | None:
+    text = octets.decode(layout.encoding, errors="replace")
+    quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
+    try:
+        return next(csv.reader([text], delimiter=layout.delimiter, quotechar=layout.quote, quoting=quoting, strict=True), [])
+    except csv.Error:
+        return None
+
+
+def _fault(octets: bytes, fields: list[str] | None, expected: int, layout: Delimited) -> str | None:
+    if layout.encoding == "utf-8" and not _is_text(octets):
+        return "not_utf_8"
+    if fields is None:
+        return "quoting_broken"
+    if len(fields) < expected:
+        return "too_few_fields"
+    return "too_many_fields" if len(fields) > expected else None
+
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([(name, pa.string()) for name in columns])
+
+
+def _empty(columns: Sequence[str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([], schema=_schema(columns))
+
+
+def _concat(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.Table.from_batches([first, second.select(first.schema.names)]).combine_chunks().to_batches()[0]

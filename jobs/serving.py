@@ -1,0 +1,192 @@
+"""The copy that billing and the portal read: a month is replaced in PostgreSQL in one transaction, with its ledger row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from jobs.postgres import connect, speaking, start_embedded, url
+from jobs.run import CallError, Refused, Settings
+from jobs.serving_schema import SCHEMA, prepare
+from schemas.table import Table
+from schemas.tables import PUBLICATIONS, PUBLISHED, REVISIONS, VERDICTS
+
+_BATCH_ROWS = 65_536
+_NO_TEXTS: Mapping[tuple[str, str], str] = MappingProxyType({})
+
+_REPLACE = """
+INSERT INTO footprint.published ({columns}) SELECT {columns} FROM footprint.revisions WHERE publication_id = %(publication_id)s
+"""
+_TOTALS = """
+SELECT count(*), coalesce(sum(data_volume_bytes), 0), coalesce(sum(footprint_gco2e), 0) FROM footprint.revisions
+WHERE publication_id = %(publication_id)s AND usage_month = %(usage_month)s AND revision = %(revision)s
+"""
+_SAVE_TEXT = """
+INSERT INTO footprint.method_texts AS saved (method_id, language, text) VALUES (%s, %s, %s)
+ON CONFLICT (method_id, language) DO UPDATE SET text = excluded.text WHERE saved.text <> excluded.text
+"""
+
+
+def start(settings: Settings) -> str:
+    """Start the embedded server, prepare it, and give its URL. Raises CallError if FOOTPRINT_SERVING_URL names another."""
+    start_embedded(settings)
+    with connect(settings) as connection:
+        prepare(connection)
+    return url(settings)
+
+
+def load_publication(
+    connection: psycopg.Connection,
+    publication: Mapping[str, Any],
+    rows: Iterable[pa.RecordBatch],
+    verdict: Mapping[str, Any] | None = None,
+    method_texts: Mapping[tuple[str, str], str] = _NO_TEXTS,
+) -> bool:
+    """Copy a publication in one transaction: to revisions, to the ledger and, if it is the latest of its month, to published.
+
+    Args:
+        connection: a prepared one outside any transaction.
+        publication: its row of PUBLICATIONS.
+        rows: its rows in the columns of PUBLISHED; not read if it was loaded before.
+        verdict: its row of VERDICTS.
+        method_texts: text by method and language.
+
+    Returns:
+        Whether it was loaded; False if it was there.
+
+    Raises:
+        Refused: rows, bytes or grams differ from the publication, or PostgreSQL refused a row; nothing is changed.
+        CallError: the same publication number is there with other content, or PostgreSQL failed; nothing is changed.
+    """
+    with speaking(f"loading publication {publication['publication_id']}"), connection.transaction():
+        connection.execute("LOCK TABLE footprint.publications IN SHARE ROW EXCLUSIVE MODE")  # readers go on
+        if _is_loaded(connection, publication):
+            return False
+        _check(connection, publication, _copy(connection, rows))
+        if _is_latest(connection, publication):
+            _replace_month(connection, publication)
+        _insert(connection, PUBLICATIONS, publication)
+        if verdict:
+            _insert(connection, VERDICTS, verdict)
+        for (method_id, language), text in sorted(method_texts.items()):
+            connection.execute(_SAVE_TEXT, (method_id, language, text))
+    return True
+
+
+def publication_ids(connection: psycopg.Connection) -> dict[date, int]:
+    """The publication that PostgreSQL serves for each month."""
+    statement = "SELECT usage_month, max(publication_id) FROM footprint.publications GROUP BY usage_month ORDER BY usage_month"
+    with speaking("reading publications"):
+        return dict(connection.execute(statement).fetchall())
+
+
+def missing(connection: psycopg.Connection, ledger_ids: Iterable[int]) -> list[int]:
+    """The publications of the lake's ledger that PostgreSQL lacks, in the order to load them.
+
+    Raises:
+        CallError: PostgreSQL holds a publication that the ledger does not: it serves another lake, or a lake was restored.
+    """
+    with speaking("reading publications"):
+        held = {row[0] for row in connection.execute("SELECT publication_id FROM footprint.publications").fetchall()}
+    ledger = set(ledger_ids)
+    if held - ledger:
+        raise CallError(
+            f"PostgreSQL serves publication {min(held - ledger)}, which is not in the ledger of this lake: "
+            f"check FOOTPRINT_LAKE and FOOTPRINT_SERVING_URL, or drop schema {SCHEMA} to load this lake anew"
+        )
+    return sorted(ledger - held)
+
+
+def published_row(connection: psycopg.Connection, subscription_key: str, usage_month: date) -> dict[str, Any] | None:
+    """What the portal shows of a subscription and month; None if nothing was published."""
+    statement = sql.SQL("SELECT {} FROM footprint.published WHERE subscription_key = %s AND usage_month = %s")
+    with speaking("reading published"), connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement.format(_columns(PUBLISHED)), (subscription_key, usage_month)).fetchone()
+
+
+def _is_loaded(connection: psycopg.Connection, publication: Mapping[str, Any]) -> bool:
+    statement = "SELECT usage_month, rows_hash FROM footprint.publications WHERE publication_id = %(publication_id)s"
+    there = connection.execute(statement, publication).fetchone()
+    if there and there != (publication["usage_month"], publication["rows_hash"]):
+        raise CallError(
+            f"publication {publication['publication_id']} is in PostgreSQL with other content: another lake publishes there"
+        )
+    return there is not None
+
+
+def _is_latest(connection: psycopg.Connection, publication: Mapping[str, Any]) -> bool:
+    statement = """
+        SELECT NOT EXISTS (
+            SELECT FROM footprint.publications WHERE usage_month = %(usage_month)s AND publication_id > %(publication_id)s
+        )"""
+    answer = connection.execute(statement, publication).fetchone()
+    return answer is not None and bool(answer[0])
+
+
+def _copy(connection: psycopg.Connection, rows: Iterable[pa.RecordBatch]) -> int:
+    """Stream the rows into revisions and count them."""
+    statement = sql.SQL("COPY footprint.revisions ({}) FROM STDIN (FORMAT csv)").format(_columns(REVISIONS))
+    copied = 0
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for batch in _bounded(rows):
+            buffer = pa.BufferOutputStream()
+            pa_csv.write_csv(batch, buffer, pa_csv.WriteOptions(include_header=False))  # null is empty, "" is quoted
+            copy.write(memoryview(buffer.getvalue()))
+            copied += batch.num_rows
+    return copied
+
+
+def _bounded(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    for batch in rows:
+        table = pa.Table.from_batches([batch]).select(REVISIONS.names)
+        for offset in range(0, table.num_rows, _BATCH_ROWS):
+            yield _declared(table.slice(offset, _BATCH_ROWS))
+
+
+def _declared(table: pa.Table) -> pa.Table:
+    schema = REVISIONS.arrow_schema
+    try:
+        return table.cast(schema)
+    except (pa.ArrowException, ValueError):  # its message may quote a value
+        wrong = [f.name for f in schema if table[f.name].type != f.type or (table[f.name].null_count and not f.nullable)]
+        raise Refused(f"rows for PostgreSQL are not as published is declared, in columns {', '.join(wrong)}") from None
+
+
+def _check(connection: psycopg.Connection, publication: Mapping[str, Any], copied: int) -> None:
+    found = connection.execute(_TOTALS, publication).fetchone()
+    names = ("subscriptions", "data_volume_bytes", "footprint_gco2e")
+    expected = tuple(Decimal(publication[name]) for name in names)
+    if found != expected or copied != expected[0]:
+        raise Refused(
+            f"publication {publication['publication_id']} was not loaded into PostgreSQL: its ledger row says "
+            f"{_amounts(expected)}; {copied} rows came, of which its own are {_amounts(found or ())}"
+        )
+
+
+def _amounts(totals: Iterable[Any]) -> str:
+    units = ("rows", "bytes", "gCO2e")
+    return ", ".join(f"{total} {unit}" for total, unit in zip(totals, units, strict=False))
+
+
+def _replace_month(connection: psycopg.Connection, publication: Mapping[str, Any]) -> None:
+    connection.execute("DELETE FROM footprint.published WHERE usage_month = %(usage_month)s", publication)
+    connection.execute(sql.SQL(_REPLACE).format(columns=_columns(PUBLISHED)), publication)
+
+
+def _insert(connection: psycopg.Connection, table: Table, row: Mapping[str, Any]) -> None:
+    values = sql.SQL(", ").join(sql.Placeholder(name) for name in table.names)
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING")
+    connection.execute(statement.format(sql.Identifier(SCHEMA, table.name), _columns(table), values), row)
+
+
+def _columns(table: Table) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, table.names))

@@ -1,0 +1,175 @@
+"""What PostgreSQL holds: the tables, views, roles and rights of the copy, made once and checked against their declaration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import psycopg
+from psycopg import sql
+
+from jobs.postgres import speaking
+from jobs.run import CallError
+from schemas.table import Table
+from schemas.tables import PUBLICATIONS, PUBLISHED, REVISIONS, VERDICTS
+
+SCHEMA = "footprint"
+
+METHOD_TEXTS = Table(
+    name="method_texts",
+    comment="Summary of each calculation method in each language, for display beside a figure.",
+    text="""
+        method_id        STRING    NOT NULL COMMENT 'Method, as in published.'
+        language         STRING    NOT NULL COMMENT 'Language of the text, ISO 639-1.'
+        text             STRING    NOT NULL COMMENT 'Summary of the method.'
+    """,
+    key=("method_id", "language"),
+)
+
+WRITERS = Table(
+    name="writers",
+    comment="The latest writer of each lake. Whoever holds an earlier fence must not commit.",
+    text="""
+        lake_key         BIGINT    NOT NULL COMMENT 'First 64 bits of the SHA-256 of the place of the lake, as in pg_locks.'
+        fence            BIGINT    NOT NULL COMMENT 'Number of the writer, from 1, ever increasing.'
+        holder           STRING    NOT NULL COMMENT 'Stage, process and host of the writer.'
+        since            TIMESTAMP NOT NULL COMMENT 'When it took the lock.'
+    """,
+    key=("lake_key",),
+)
+
+TABLES = (PUBLISHED, PUBLICATIONS, REVISIONS, VERDICTS, METHOD_TEXTS, WRITERS)
+
+READERS = {
+    "footprint_billing": ("published", "publications"),
+    "footprint_portal": ("published", "method_texts"),
+    "footprint_auditor": ("published", "publications", "method_texts", "revisions", "verdicts", "published_history"),
+}
+"""What each role may read. None may write."""
+
+_INDEXES = "CREATE INDEX IF NOT EXISTS published_by_month ON footprint.published (usage_month)"
+"""Billing reads a month. The keys serve the rest: a subscription's revisions are found by publication, of which there are few."""
+
+_VIEWS = """
+DROP VIEW IF EXISTS footprint.published_history;
+CREATE VIEW footprint.published_history AS
+SELECT revisions.*, ledger.reason, ledger.published_at, ledger.publication_id = ledger.current_id AS is_current
+FROM footprint.revisions
+JOIN (
+    SELECT publication_id, usage_month, reason, published_at, max(publication_id) OVER (PARTITION BY usage_month) AS current_id
+    FROM footprint.publications
+) AS ledger
+ON ledger.publication_id = revisions.publication_id AND ledger.usage_month = revisions.usage_month;
+COMMENT ON VIEW footprint.published_history IS 'Every row that was ever published, with why, when, and whether it still stands.';
+COMMENT ON COLUMN footprint.published_history.reason IS 'Why it was published.';
+COMMENT ON COLUMN footprint.published_history.published_at IS 'When it was published.';
+COMMENT ON COLUMN footprint.published_history.is_current IS 'It is the latest publication of its month.';
+"""
+
+_STATE = """
+SELECT (SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %(schema)s),
+       ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY(%(roles)s)),
+       EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s),
+       current_setting('footprint.is_embedded', true) IS NOT DISTINCT FROM 'on'
+"""
+
+_FOUND = """
+SELECT relname::text, attname::text, format_type(atttypid, atttypmod), attnotnull
+FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+WHERE relnamespace = %(schema)s::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+"""
+
+
+def prepare(connection: psycopg.Connection) -> None:
+    """Make the schema, its tables, views, roles and rights if they are not yet as declared; one query if they are.
+
+    Raises:
+        CallError: the user may not make them (the message holds the SQL for an administrator), or a table has other columns.
+    """
+    with speaking("preparing PostgreSQL"):
+        if _is_prepared(connection):
+            return
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('footprint.prepare', 0))")
+            if not _is_prepared(connection):
+                _make_outer(connection)
+                _make_inner(connection)
+                _compare(connection)
+
+
+def _is_prepared(connection: psycopg.Connection) -> bool:
+    comment, roles, _, _ = _state(connection)
+    return comment == _comment() and len(roles) == len(READERS)
+
+
+def _state(connection: psycopg.Connection) -> tuple[str | None, list[str], bool, bool]:
+    found = connection.execute(_STATE, {"schema": SCHEMA, "roles": list(READERS)}).fetchone()
+    assert found is not None
+    return found
+
+
+def _make_outer(connection: psycopg.Connection) -> None:
+    """Roles and schema: what an administrator may have to make."""
+    _, roles, has_schema, is_embedded = _state(connection)
+    login = "LOGIN" if is_embedded else "NOLOGIN"
+    needed = [f"CREATE ROLE {role} {login};" for role in READERS if role not in roles]
+    if not has_schema:
+        needed.append(f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {_quoted(connection, connection.info.user)};")
+    if is_embedded:
+        needed.append("REVOKE ALL ON DATABASE postgres FROM PUBLIC;")
+        needed.append(f"GRANT CONNECT ON DATABASE postgres TO {', '.join(READERS)};")
+    try:
+        for statement in needed:
+            connection.execute(statement.encode())
+    except psycopg.errors.InsufficientPrivilege:
+        user = connection.info.user
+        raise CallError(f"PostgreSQL user {user} lacks a right; ask an administrator to run: {' '.join(needed)}") from None
+
+
+def _make_inner(connection: psycopg.Connection) -> None:
+    for statement in _declared():
+        connection.execute(statement.encode())
+    comment = sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(SCHEMA), sql.Literal(_comment()))
+    connection.execute(comment)
+
+
+def _declared() -> list[str]:
+    return [*(table.postgres_ddl(SCHEMA) for table in TABLES), _INDEXES, _VIEWS, *_rights()]
+
+
+def _rights() -> Iterable[str]:
+    everyone = ", ".join(["PUBLIC", *READERS])
+    yield f"REVOKE ALL ON SCHEMA {SCHEMA} FROM {everyone}"
+    yield f"REVOKE ALL ON ALL TABLES IN SCHEMA {SCHEMA} FROM {everyone}"
+    for role, names in READERS.items():
+        yield f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"
+        yield f"GRANT SELECT ON {', '.join(f'{SCHEMA}.{name}' for name in names)} TO {role}"
+
+
+def _comment() -> str:
+    digest = hashlib.sha256("\n".join(_declared()).encode()).hexdigest()[:16]
+    return f"Copy of what the lake has published, with its ledger and history. Declaration {digest}."
+
+
+def _quoted(connection: psycopg.Connection, name: str) -> str:
+    return sql.Identifier(name).as_string(connection)
+
+
+def _compare(connection: psycopg.Connection) -> None:
+    rows = connection.execute(_FOUND, {"schema": SCHEMA}).fetchall()
+    found = {(table, column): (kind, required) for table, column, kind, required in rows}
+    for table in TABLES:
+        declared = {
+            (table.name, c.name): (
+                c.postgres_type.replace("timestamptz", "timestamp with time zone"),
+                c.is_required or c.name in table.key,
+            )
+            for c in table.columns
+        }
+        existing = {place: kind for place, kind in found.items() if place[0] == table.name}
+        if declared != existing:
+            wrong = ", ".join(sorted(name for (_, name), _ in declared.items() ^ existing.items()))
+            raise CallError(
+                f"{SCHEMA}.{table.name} in PostgreSQL was made for another declaration (columns {wrong}): "
+                f"drop schema {SCHEMA}; it is a copy, and the next publication loads it again from the lake"
+            )

@@ -1,0 +1,121 @@
+"""The stages by name, as the CLI and Airflow call them, and what each says when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+from jobs import ledger
+from jobs.accept import accept, reaccept
+from jobs.batches import read_batches, visible
+from jobs.land import land, read_deliveries, register_again, sequence_gaps
+from jobs.month import estimate_month, meter_month
+from jobs.publish import publish_month
+from jobs.run import CallError, Refused
+from jobs.verify import is_published, latest_verdict, verify_month
+from jobs.workplace import Workplace
+from schemas.tables import FILE_BALANCES, REJECTED
+
+
+def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
+    """Run one stage and say in a line what it did. Raises Refused and CallError as the stage does."""
+    if stage == "land":
+        _land(workplace)
+    elif stage == "accept":
+        _accept(workplace)
+    elif usage_month is None:
+        raise CallError(f"{stage} needs --month YYYY-MM")
+    elif stage == "publish":
+        _publish(workplace, usage_month)
+    elif is_published(workplace, usage_month):
+        workplace.say(f"{stage:<9} {usage_month:%Y-%m} is published: its figures are pinned, nothing to do")
+    else:
+        _OF_MONTH[stage](workplace, usage_month)
+
+
+def reaccept_file(workplace: Workplace, file: str, reason: str) -> None:
+    """Withdraw the rows of a file, named SOURCE/NAME, and read it anew. Raises CallError, Refused."""
+    source, _, name = file.partition("/")
+    known = [d for d in read_deliveries(workplace.lake) if (d.source, d.file_name) == (source, name) and d.is_read]
+    if not known:
+        raise CallError(f"{file} was never read: name it as SOURCE/NAME, as under the landing folder")
+    landing = workplace.settings.landing
+    delivery = register_again(workplace.lake, landing, workplace.sources, known[-1], workplace.now())
+    number = reaccept(workplace, [delivery], reason)
+    workplace.say(f"reaccept  {file} read anew in batch {number}: {reason}")
+
+
+def say_held(workplace: Workplace, usage_month: date) -> None:
+    """Say what is held for months other than the one that runs."""
+    for month, late in ledger.held(workplace.lake).items():
+        if month != usage_month:
+            workplace.say(f"held      {_in_words(late)} for {month:%Y-%m}, which is published: they wait for its restatement")
+
+
+def _land(workplace: Workplace) -> None:
+    deliveries = land(workplace.lake, workplace.settings.landing, workplace.sources, workplace.now())
+    for delivery in deliveries:
+        if delivery.status == "refused":
+            workplace.say(f"land      {delivery.source}/{delivery.file_name} is refused: {delivery.reason}")
+    counts = {status: sum(d.status == status for d in deliveries) for status in ("new", "superseding", "duplicate", "refused")}
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no new file"
+    gaps = sequence_gaps(read_deliveries(workplace.lake))
+    for series, numbers in gaps.items():
+        workplace.say(f"land      {series}: {len(numbers)} missing in the sequence, the first {numbers[0]}")
+    workplace.say(f"land      {said}")
+
+
+def _accept(workplace: Workplace) -> None:
+    done = accept(workplace)
+    if not done:
+        workplace.say("accept    nothing new to read")
+        return
+    batches = read_batches(workplace.lake)
+    balances = visible(workplace.lake.read(FILE_BALANCES), batches, max(done))
+    rows = [row for row in balances.collect() if row.batch in done]
+    total = {name: sum(row[f"records_{name}"] for row in rows) for name in ("received", "accepted", "duplicate", "rejected", "out_of_scope")}
+    unreadable = visible(workplace.lake.read(REJECTED), batches, max(done)).where("record_ordinal = 0").collect()
+    names = {d.file_number: f"{d.source}/{d.file_name}" for d in read_deliveries(workplace.lake)}
+    for row in unreadable:
+        if row.batch in done:
+            workplace.say(f"accept    {names[row.file_number]} could not be read to its end: {row.detail}")
+    words = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in total.items())
+    workplace.say(f"accept    {len(rows)} files in batch {', '.join(map(str, done))}: {words}")
+
+
+def _meter(workplace: Workplace, usage_month: date) -> None:
+    meter_month(workplace, usage_month)
+    workplace.say(f"meter     {usage_month:%Y-%m} is metered")
+
+
+def _estimate(workplace: Workplace, usage_month: date) -> None:
+    estimate_month(workplace, usage_month)
+    workplace.say(f"estimate  {usage_month:%Y-%m} is estimated")
+
+
+def _verify(workplace: Workplace, usage_month: date) -> None:
+    verify_month(workplace, usage_month)
+    verdict = latest_verdict(workplace, usage_month)
+    workplace.say(f"verify    {verdict.rules} rules judged, {verdict.warnings} warnings: {verdict.summary}")
+
+
+def _publish(workplace: Workplace, usage_month: date) -> None:
+    publication = publish_month(workplace, usage_month)
+    workplace.say(
+        f"publish   {usage_month:%Y-%m} revision {publication.revision}, publication {publication.publication_id}: "
+        f"{publication.subscriptions:,} subscriptions, figures {publication.figures_hash[:16]}"
+    )
+    late = ledger.held(workplace.lake).get(usage_month)
+    if late:
+        raise Refused(
+            f"{usage_month:%Y-%m} is published as revision {publication.revision}; {_in_words(late)} came later and are held "
+            f"until it is restated"
+        )
+
+
+def _in_words(late: dict[str, int]) -> str:
+    return f"{late['records']:,} records with {late['octets'] / 1e9:.3f} GB"
+
+
+_OF_MONTH: dict[str, Callable[[Workplace, date], None]] = {"meter": _meter, "estimate": _estimate, "verify": _verify}
+

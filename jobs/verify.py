@@ -1,0 +1,232 @@
+"""verify: measure a month in Spark, let Great Expectations judge the measurements, and keep the verdict.
+
+The evidence is a row per network and rule: counts, sums and shares, no value of a subscriber.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from data_quality.judge import Measurement, judge
+from data_quality.rules import EVERY_NETWORK, read_rules, rule_for
+from jobs import ledger
+from jobs.batches import read_batches, visible
+from jobs.land import read_deliveries, sequence_gaps
+from jobs.month import factors_of, settled_records
+from jobs.run import Refused, code_version
+from jobs.workplace import Workplace
+from schemas.tables import ESTIMATED, EVIDENCE, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, VERDICTS
+
+_OCTETS_PER_GIGABYTE = 1_000_000_000
+Found = Iterator[tuple[str, str, Decimal | int | None]]
+
+
+def verify_month(workplace: Workplace, usage_month: date) -> None:
+    """Judge a month and store evidence and verdict.
+
+    Raises:
+        Refused: a blocking rule failed; the message names each with what was measured.
+    """
+    lake = workplace.lake
+    state = estimated_state(workplace, usage_month)
+    measurements = _measurements(workplace, usage_month, state["batch_cutoff"])
+    passed = judge(measurements, f"{usage_month:%Y-%m}", workplace.settings.data_docs / f"{usage_month:%Y-%m}")
+    number = (lake.read(VERDICTS).agg(F.max("verdict_id")).collect()[0][0] or 0) + 1
+    evidence = [_evidence(m, ok, usage_month, number) for m, ok in zip(measurements, passed, strict=True)]
+    lake.append(EVIDENCE, lake.rows(EVIDENCE, evidence))
+    failed = [m for m, ok in zip(measurements, passed, strict=True) if not ok]
+    blocking = [m for m in failed if m.is_blocking]
+    verdict = {
+        "verdict_id": number,
+        "usage_month": usage_month,
+        **state,
+        "code_version": code_version(),
+        "passed": not blocking,
+        "rules": len(measurements),
+        "failures": len(blocking),
+        "warnings": len(failed) - len(blocking),
+        "summary": "; ".join(_in_words(m) for m in failed) or "every rule is met",
+        "judged_at": workplace.now(),
+    }
+    lake.append(VERDICTS, lake.rows(VERDICTS, [verdict]))
+    if blocking:
+        raise Refused(f"{usage_month:%Y-%m} is not fit to publish: {'; '.join(_in_words(m) for m in blocking)}")
+
+
+def estimated_state(workplace: Workplace, usage_month: date) -> dict[str, Any]:
+    """Batch cutoff and factors of a month's estimate. Raises Refused if it was not estimated."""
+    estimated = _of_month(workplace.lake.read(ESTIMATED), usage_month)
+    found = estimated.select("batch_cutoff", "factors_id").distinct().collect()
+    if len(found) != 1:
+        raise Refused(f"{usage_month:%Y-%m} is not estimated: run estimate first")
+    return {"batch_cutoff": found[0].batch_cutoff, "factors_id": found[0].factors_id}
+
+
+def _measurements(workplace: Workplace, usage_month: date, cutoff: int) -> list[Measurement]:
+    lake, rules = workplace.lake, read_rules()
+    subscribed = _of_month(lake.read(SUBSCRIBED), usage_month)
+    subscriptions = {row.network: row["count"] for row in subscribed.groupBy("network").count().collect()}
+    found = [
+        *_received(workplace, usage_month, cutoff),
+        *_sequences(workplace),
+        *_days(workplace, usage_month, cutoff),
+        *_reconciled(workplace, usage_month, cutoff, subscriptions),
+    ]
+    measurements = []
+    for name, network, measured in sorted(found, key=lambda item: (item[1], item[0])):
+        rule = rule_for(rules, name, network)
+        is_blocking = rule.is_blocking and subscriptions.get(network, 0) >= rule.plausible_from
+        exact = None if measured is None else Decimal(measured).quantize(Decimal("1e-12"))
+        measurements.append(Measurement(network, rule, exact, is_blocking))
+    return measurements
+
+
+def _received(workplace: Workplace, usage_month: date, cutoff: int) -> Found:
+    """What the files of the month say: balances, rejections, quarantined octets, unreadable files."""
+    month, lake = workplace.month(usage_month), workplace.lake
+    batches = read_batches(lake)
+    balances = visible(lake.read(FILE_BALANCES), batches, cutoff)
+    outside = (F.col("last_closed_at") < F.lit(month.begin)) | (F.col("first_closed_at") >= F.lit(month.end))
+    touching = balances.where(~F.coalesce(outside, F.lit(False)))
+    wrong = F.expr(" OR ".join(f"NOT ({rule})" for rule in FILE_BALANCES.checks.values()))
+    by_source = touching.groupBy("source").agg(
+        F.count_if(wrong).alias("wrong"),
+        *[F.sum(name).alias(name) for name in ("records_received", "records_rejected", "octets_received", "octets_quarantined")],
+    )
+    rows = {row.source: row for row in by_source.collect()}
+    for network in sorted(set(workplace.networks.values())):
+        of_network = [row for source, row in rows.items() if workplace.networks.get(source) == network]
+        yield "rejected_records_share", network, _share(of_network, "records_rejected", "records_received")
+        yield "quarantined_octets_share", network, _share(of_network, "octets_quarantined", "octets_received")
+    exports = [row for source, row in rows.items() if source not in workplace.networks]
+    yield "rejected_assignments_share", EVERY_NETWORK, _share(exports, "records_rejected", "records_received")
+    yield "files_out_of_balance", EVERY_NETWORK, sum(row.wrong for row in rows.values())
+    unreadable = visible(lake.read(REJECTED), batches, cutoff).where("reason = 'unreadable_file'").select("file_number")
+    yield "unreadable_files", EVERY_NETWORK, unreadable.join(touching, "file_number", "left_semi").count()
+
+
+def _share(rows: list[Any], part: str, whole: str) -> Decimal | None:
+    total = sum(row[whole] for row in rows)
+    return Decimal(sum(row[part] for row in rows)) / Decimal(total) if total else None
+
+
+def _sequences(workplace: Workplace) -> Found:
+    gaps = sequence_gaps(read_deliveries(workplace.lake))
+    yield "missing_files", EVERY_NETWORK, sum(len(numbers) for numbers in gaps.values())
+
+
+def _days(workplace: Workplace, usage_month: date, cutoff: int) -> Found:
+    """Days of a source on which its volume fell below a tenth of its median: a silent outage."""
+    records = settled_records(workplace, usage_month, cutoff)
+    day = F.to_date(F.from_utc_timestamp("closed_at", workplace.settings.legal_timezone.key))
+    daily = records.groupBy("source", day.alias("day")).agg(F.sum(F.col("octets_up") + F.col("octets_down")).alias("octets"))
+    in_month = daily.where(F.trunc("day", "month") == F.lit(usage_month))
+    median = F.percentile_approx("octets", 0.5, 10_000).over(Window.partitionBy("source"))
+    by_source = in_month.withColumn("median", median).groupBy("source").agg(
+        F.count("*").alias("days"), F.count_if(F.col("octets") * 10 < F.col("median")).alias("low")
+    )
+    silent: dict[str, int] = {}
+    for row in by_source.collect():
+        network = workplace.networks[row.source]
+        missing = workplace.month(usage_month).days - int(row.days)
+        silent[network] = silent.get(network, 0) + missing + int(row.low)
+    for network, days in sorted(silent.items()):
+        yield "silent_days", network, days
+
+
+def _reconciled(workplace: Workplace, usage_month: date, cutoff: int, subscriptions: dict[str, int]) -> Found:
+    """Octets from accepted to metered to estimated, components per subscription, and the products themselves."""
+    lake = workplace.lake
+    accepted = settled_records(workplace, usage_month, cutoff).agg(F.sum(F.col("octets_up") + F.col("octets_down"))).collect()[0][0]
+    metered = _of_month(lake.read(METERED), usage_month)
+    by_attribution = {
+        (row.network, row.attribution): row
+        for row in metered.groupBy("network", "attribution").agg(F.sum("octets_up").alias("up"), F.sum("octets_down").alias("down")).collect()
+    }
+    total = sum(row.up + row.down for row in by_attribution.values())
+    held = sum(row.up + row.down for (_, attribution), row in by_attribution.items() if attribution == "holder")
+    yield "octets_lost_in_metering", EVERY_NETWORK, (accepted or 0) - total
+    yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
+    counted = _counted_octets(workplace, usage_month)
+    for network, row in _components(_of_month(lake.read(ESTIMATED), usage_month)).items():
+        active = subscriptions.get(network, 0)
+        yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * _OCTETS_PER_GIGABYTE)
+        yield "subscriptions_without_component", network, active - row.subscriptions
+        yield "repeated_components", network, row.components - row.distinct_components
+        yield "inexact_products", network, row.inexact
+        yield "mean_gigabytes_per_subscription", network, Decimal(row.gigabytes) / active if active else None
+        yield "mean_gco2e_per_subscription", network, Decimal(row.gco2e) / active if active else None
+
+
+def _counted_octets(workplace: Workplace, usage_month: date) -> dict[str, int]:
+    """Octets metered for holders that the factors count, by network of the subscription."""
+    lake = workplace.lake
+    subscribed = _of_month(lake.read(SUBSCRIBED), usage_month)
+    both_ways = {(f.brand, f.network): f.volume_basis == "up_and_down" for f in factors_of(workplace, usage_month, subscribed)}
+    held = _of_month(lake.read(METERED), usage_month).where("attribution = 'holder'").select("subscription_key", "octets_up", "octets_down")
+    usage = held.join(subscribed, on="subscription_key", how="inner").groupBy("brand", "network")
+    counted: dict[str, int] = {}
+    for row in usage.agg(F.sum("octets_up").alias("up"), F.sum("octets_down").alias("down")).collect():
+        octets = row.down + (row.up if both_ways[row.brand, row.network] else 0)
+        counted[row.network] = counted.get(row.network, 0) + octets
+    return counted
+
+
+def _components(estimated: DataFrame) -> dict[str, Any]:
+    is_volume = F.col("component") == "volume"
+    # Without the rounding of estimate: the exact product must lie within half a unit of the last place.
+    distance = F.abs(F.col("quantity") * F.col("gco2e_per_unit") - F.col("gco2e").cast("decimal(35,23)"))
+    identity = F.concat_ws("|", F.hex("subscription_key"), "component", "access_technology", "roaming_zone")
+    rows = estimated.groupBy("network").agg(
+        F.sum(F.when(is_volume, F.col("quantity")).otherwise(0)).alias("gigabytes"),
+        F.count_if(~is_volume).alias("subscriptions"),
+        F.count("*").alias("components"),
+        F.count_distinct(identity).alias("distinct_components"),
+        F.count_if(distance > F.lit(Decimal("0.0000000000005"))).alias("inexact"),
+        F.sum("gco2e").alias("gco2e"),
+    )
+    return {row.network: row for row in rows.collect()}
+
+
+def _evidence(measurement: Measurement, passed: bool, usage_month: date, verdict_id: int) -> dict[str, Any]:
+    rule = measurement.rule
+    return {
+        "usage_month": usage_month,
+        "verdict_id": verdict_id,
+        "network": measurement.network,
+        "rule": rule.name,
+        "measured": measurement.measured,
+        "lowest": rule.lowest,
+        "highest": rule.highest,
+        "unit": rule.unit,
+        "is_blocking": measurement.is_blocking,
+        "passed": passed,
+    }
+
+
+def _in_words(measurement: Measurement) -> str:
+    rule = measurement.rule
+    bounds = " to ".join(str(limit) for limit in (rule.lowest, rule.highest) if limit is not None)
+    measured = format((measurement.measured or Decimal(0)).normalize(), "f")
+    return f"{rule.name} of {measurement.network} is {measured} {rule.unit}, allowed {'up to ' if rule.lowest is None else ''}{bounds}"
+
+
+def _of_month(frame: DataFrame, usage_month: date) -> DataFrame:
+    return frame.where(F.col("usage_month") == F.lit(usage_month))
+
+
+def latest_verdict(workplace: Workplace, usage_month: date) -> Any:
+    """The last verdict of a month; None if it was never judged."""
+    rows = _of_month(workplace.lake.read(VERDICTS), usage_month).orderBy(F.desc("verdict_id")).limit(1).collect()
+    return rows[0] if rows else None
+
+
+def is_published(workplace: Workplace, usage_month: date) -> bool:
+    """The month has a publication, so its figures are pinned."""
+    return ledger.current(workplace.lake, usage_month) is not None
