@@ -43,6 +43,9 @@ JAVA_PLACES = (
     "opt/homebrew/opt/openjdk@*/libexec/openjdk.jdk/Contents/Home",
 )
 
+COMPLAINT = re.compile(r"error|unable|could not|no space", re.IGNORECASE)
+"""How the programs that set-up calls begin to say what went wrong."""
+
 NOT_DELTAS_OWN = [
     "io.unitycatalog:unitycatalog-client",
     "io.unitycatalog:unitycatalog-hadoop",
@@ -161,17 +164,17 @@ def says(stamp: Path, expected: str) -> bool:
 def run(command: list[str | Path], otherwise: str, on_line: Callable[[str], None] = lambda line: None) -> None:
     """Run a command into the log; where it fails, stop with ``otherwise`` and the command's own last complaint."""
     complaint = ""
+    given, piped = subprocess.DEVNULL, subprocess.PIPE
     with LOG.open("a", encoding="utf-8") as log:
         print("$", *command, file=log, flush=True)
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            log.write(line)
-            on_line(line)
-            complaint = line.strip() if re.search(r"error|unable|could not|no space", line, re.IGNORECASE) else complaint
-    if process.wait() != 0:
+        with subprocess.Popen(
+            command, stdin=given, stdout=piped, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process:
+            for line in process.stdout or ():
+                log.write(line)
+                on_line(line)
+                complaint = line.strip() if COMPLAINT.search(line) else complaint
+    if process.returncode != 0:
         raise StopError(f"{otherwise} The whole output is in {near(LOG)}; what went wrong: {complaint or 'it does not say'}")
 
 
@@ -204,12 +207,12 @@ def install_packages(progress: Progress) -> str:
         if found := re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line):
             done.append(found[1])
             progress.now = f"fetched {len(done)} of {len(locked)}, now {found[1]}"
-        elif line.startswith(("Building", "Installing collected")):
-            progress.now = (
-                "building pyspark" if line.startswith("Building") else f"unpacking {len(locked)} packages, about a minute"
-            )
+        elif line.startswith("Building wheels"):
+            progress.now = f"building {line.split()[-1]}"
+        elif line.startswith("Installing collected"):
+            HALF_DONE.touch()  # an interruption before leaves the environment as it was
+            progress.look = lambda: f"unpacked {min(len(list(SITE.glob('*.dist-info'))), len(locked))} of {len(locked)}"
 
-    HALF_DONE.touch()
     # Dependencies are all in the lock, and what builds packages comes from a lock too, not from pip's own choice.
     install = [*PIP, "install", "--require-hashes", "--no-deps", "--no-build-isolation", "--progress-bar", "off"]
     failed = f"The Python packages could not be installed: {NETWORK}"
@@ -218,7 +221,7 @@ def install_packages(progress: Progress) -> str:
     if surplus := installed() - {canonical(name) for name in [*locked, "pip", "setuptools", "footprint"]}:
         run([*PIP, "uninstall", "--yes", *sorted(surplus)], "Packages that the lock no longer names could not be removed.")
     PACKAGES_STAMP.write_text(packages_inputs(), encoding="utf-8")
-    HALF_DONE.unlink()
+    HALF_DONE.unlink(missing_ok=True)
     return f"{len(locked)} installed"
 
 

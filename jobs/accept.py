@@ -118,7 +118,9 @@ def _require_files(workplace: Workplace, numbers: set[int]) -> None:
             try:
                 next(read_records(place, delivery.size_octets, workplace.sources[delivery.source], Tally()), None)
             except ReadFault as fault:
-                raise Refused(f"{place} must be read again, since it holds duplicates of the withdrawn file, but {fault}") from None
+                raise Refused(
+                    f"{place} must be read again, since it holds duplicates of the withdrawn file, but {fault}"
+                ) from None
 
 
 def _log(workplace: Workplace, batch: Batch, state: str) -> None:
@@ -222,11 +224,19 @@ def _file_outcomes(
         tally.octets_quarantined += tally.octets - (
             tally.octets_header + tally.octets_records + tally.octets_padding + tally.octets_quarantined
         )
-        whole_file = {"kind": ["rejected"], "record_ordinal": [0], "byte_offset": [0], "reason": ["unreadable_file"], "detail": [str(fault)]}
+        whole_file = {
+            "kind": ["rejected"],
+            "record_ordinal": [0],
+            "byte_offset": [0],
+            "reason": ["unreadable_file"],
+            "detail": [str(fault)],
+        }
         yield _outcome_batch({**whole_file, "file_number": number}, schema)
     except Exception as error:  # noqa: BLE001 - a library's message may quote a subscriber's value
         raise ReadFault(f"{place}: {type(error).__name__} while reading: this is a defect, report it") from None
-    yield _outcome_batch({"kind": ["tally"], "file_number": number, "tally": [json.dumps(vars(tally) | vars(counts), default=int)]}, schema)
+    yield _outcome_batch(
+        {"kind": ["tally"], "file_number": number, "tally": [json.dumps(vars(tally) | vars(counts), default=int)]}, schema
+    )
 
 
 def _decider(source: Source, policy: tuple[str, Path], counts: outcomes.Counts) -> Callable[[Block], Iterator[dict[str, Any]]]:
@@ -273,7 +283,9 @@ def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> Da
     old = existing.where("record_key IS NOT NULL").select(*columns, F.lit(False).alias("is_candidate"))
     both = old.unionByName(candidates.select(*columns, F.lit(True).alias("is_candidate")))
     same_key = Window.partitionBy("record_key", *part)
-    same_content = Window.partitionBy("record_key", *part, "content_hash").orderBy("is_candidate", "file_number", "record_ordinal")
+    same_content = Window.partitionBy("record_key", *part, "content_hash").orderBy(
+        "is_candidate", "file_number", "record_ordinal"
+    )
     judged = both.select(
         *position,
         "is_candidate",
@@ -318,7 +330,10 @@ class _Reading:
         duplicates = duplicates.withColumns({"reason": F.lit("duplicate"), "detail": F.lit(None).cast("string")})
         frames = [
             _with_source(rows, batch, self.sources).select(
-                *[F.col(field.name) if field.name in present else F.lit(None).cast(field.dataType).alias(field.name) for field in REJECTED.spark_schema]
+                *[
+                    F.col(field.name) if field.name in present else F.lit(None).cast(field.dataType).alias(field.name)
+                    for field in REJECTED.spark_schema
+                ]
             )
             for rows in (refused, duplicates)
         ]
@@ -328,9 +343,7 @@ class _Reading:
         """Balance rows of every file. Raises Refused, naming the first file whose balance does not close."""
         tallies = self.frame.where("kind = 'tally'").select("file_number", "tally").collect()
         counted = {row.file_number: row.asDict() for row in self._counted().collect()}
-        rows = [
-            _balance(deliveries[t.file_number], batch, json.loads(t.tally), counted.get(t.file_number, {})) for t in tallies
-        ]
+        rows = [_balance(deliveries[t.file_number], batch, json.loads(t.tally), counted.get(t.file_number, {})) for t in tallies]
         for row in rows:
             _check_balance(row, deliveries[row["file_number"]])
         return rows
@@ -397,7 +410,9 @@ def _check_balance(row: Mapping[str, Any], delivery: Delivery) -> None:
     for total, parts in _IDENTITIES.items():
         if row[total] != sum(row[part] for part in parts):
             found = " + ".join(f"{part} {row[part]}" for part in parts)
-            raise Refused(f"{delivery.source}/{delivery.file_name}: {total} is {row[total]}, but {found}: the balance does not close")
+            raise Refused(
+                f"{delivery.source}/{delivery.file_name}: {total} is {row[total]}, but {found}: the balance does not close"
+            )
 
 
 _IDENTITIES = {

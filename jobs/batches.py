@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.lake import Lake
+from schemas.table import Table
 from schemas.tables import BATCHES
 
 
@@ -49,6 +50,29 @@ def read_batches(lake: Lake) -> list[Batch]:
 def latest(batches: Sequence[Batch]) -> int:
     """Number of the last committed batch, 0 if there is none."""
     return max((batch.number for batch in batches if batch.is_committed), default=0)
+
+
+@dataclass(frozen=True)
+class AsOf:
+    """The lake as it was after a batch."""
+
+    lake: Lake
+    batches: Sequence[Batch]
+    cutoff: int
+
+    @classmethod
+    def now(cls, lake: Lake) -> AsOf:
+        """The lake after the last committed batch."""
+        batches = read_batches(lake)
+        return cls(lake, batches, latest(batches))
+
+    def at(self, cutoff: int) -> AsOf:
+        """The lake after an earlier batch."""
+        return AsOf(self.lake, self.batches, cutoff)
+
+    def rows(self, table: Table) -> DataFrame:
+        """Rows of a table that count."""
+        return visible(self.lake.read(table), self.batches, self.cutoff)
 
 
 def visible(frame: DataFrame, batches: Sequence[Batch], cutoff: int) -> DataFrame:

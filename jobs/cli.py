@@ -10,8 +10,8 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 
-from jobs.lock import LakeBusy, LockLost
 from jobs.launch import MISCALLED, REFUSED, STAGES
+from jobs.lock import LakeBusy, LockLost
 from jobs.run import PROJECT, CallError, Refused, Settings, usage_month
 
 FAILED = 3
@@ -169,7 +169,9 @@ def _demo(call: argparse.Namespace, settings: Settings) -> None:
         raise CallError("FOOTPRINT_LANDING is not a local folder: the demo is written to a local folder only")
     month: date = usage_month(call.month)
     made = demo.generate(Path(settings.landing), month, call.subscriptions, call.seed, call.records_per_day)
-    say(f"demo      {sum(made.files.values())} files with {sum(made.records.values()):,} records in {settings.landing}; truth in {made.truth}")
+    say(
+        f"demo      {sum(made.files.values())} files with {sum(made.records.values()):,} records in {settings.landing}; truth in {made.truth}"
+    )
 
 
 def _reaccept(call: argparse.Namespace, settings: Settings) -> None:

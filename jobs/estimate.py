@@ -36,7 +36,10 @@ def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, fact
     quantity = exact_quantity()
     return applied.select(
         *[f"component.{name}" for name in ("usage_month", "batch_cutoff", "subscription_key", "component")],
-        *[f"component.{name}" for name in ("access_technology", "roaming_zone", "network", "brand", "is_estimated", "quantity_unit")],
+        *[
+            f"component.{name}"
+            for name in ("access_technology", "roaming_zone", "network", "brand", "is_estimated", "quantity_unit")
+        ],
         *[f"factor.{name}" for name in ("factor_id", "factor_set", "gco2e_per_unit", "is_national_default", "method_id")],
         F.lit(factors_id).alias("factors_id"),
         quantity.alias("quantity"),

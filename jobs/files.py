@@ -18,7 +18,8 @@ _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 def filesystem(place: str) -> tuple[fs.FileSystem, str]:
     """The file system of a folder or URI and the path within it."""
     # Hadoop calls the store s3a, Arrow s3.
-    return fs.FileSystem.from_uri(place.replace("s3a://", "s3://", 1))
+    files, path = fs.FileSystem.from_uri(place.replace("s3a://", "s3://", 1))
+    return files, path
 
 
 def read_records(place: str, size_octets: int, source: Source, tally: Tally) -> Iterator[Block]:

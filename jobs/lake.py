@@ -17,13 +17,16 @@ from typing import Any
 import pyarrow as pa
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
+from pyarrow import fs
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.files import filesystem
 from jobs.run import Refused
 from schemas.table import Table
 
+_COMMIT = re.compile(r"(\d{20})\.json")
 _CAUSE = re.compile(r"(?:CHECK constraint|NOT NULL constraint violated for column:?) `?(\w+)`?", re.IGNORECASE)
 
 
@@ -49,14 +52,14 @@ class Lake:
 
     def exists(self, table: Table) -> bool:
         """The table has been written to."""
-        return bool(DeltaTable.isDeltaTable(self.spark, self.path(table)))
+        return self.version(table) >= 0
 
     def version(self, table: Table) -> int:
-        """The table's latest Delta version, -1 before it exists."""
-        if not self.exists(table):
-            return -1
-        history = DeltaTable.forPath(self.spark, self.path(table)).history(1)
-        return int(history.select("version").collect()[0][0])
+        """The table's latest Delta version, -1 before it exists. Read from the names in the log, which costs no Spark job."""
+        files, path = filesystem(self.path(table))
+        entries = files.get_file_info(fs.FileSelector(f"{path}/_delta_log", allow_not_found=True))
+        commits = [match for entry in entries if (match := _COMMIT.fullmatch(entry.base_name))]
+        return max((int(match[1]) for match in commits), default=-1)
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table's declared columns; no rows before it exists (or existed, at version -1)."""

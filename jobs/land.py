@@ -76,9 +76,7 @@ def land(lake: Lake, landing: str, sources: Mapping[str, Source], now: datetime)
     return deliveries
 
 
-def register_again(
-    lake: Lake, landing: str, sources: Mapping[str, Source], delivery: Delivery, now: datetime
-) -> Delivery:
+def register_again(lake: Lake, landing: str, sources: Mapping[str, Source], delivery: Delivery, now: datetime) -> Delivery:
     """The delivery as its file is now: the same one, or a superseding one where its bytes have changed.
 
     Raises:
@@ -123,7 +121,9 @@ def _files(landing: str, sources: Mapping[str, Source], now: datetime) -> Iterat
         raise Refused(f"the landing folder {landing} does not exist: create it with a folder per source, or run footprint demo")
     for folder in _listed(files, root):
         if folder.type == fs.FileType.Directory and folder.base_name not in sources:
-            raise Refused(f"{landing}/{folder.base_name} belongs to no source: add {folder.base_name}.toml to the sources, or move it")
+            raise Refused(
+                f"{landing}/{folder.base_name} belongs to no source: add {folder.base_name}.toml to the sources, or move it"
+            )
     for name in sorted(sources):
         folder = f"{root}/{name}"
         entries = [entry for entry in _listed(files, folder, recursive=True) if entry.type == fs.FileType.File]
@@ -192,8 +192,9 @@ class _Registry:
             return "duplicate", f"the same bytes as {same_bytes.file_name}", same_bytes.file_number
         if latest is None:
             return "new", None, None
+        replaced = current.file_number if current else None
         status = "superseding" if on_changed_file == "supersede" else "refused"
-        return status, f"other bytes than delivery {latest.file_number} of this name", current and current.file_number
+        return status, f"other bytes than delivery {latest.file_number} of this name", replaced
 
 
 def _deliveries(files: Iterable[_File], registry: _Registry, sources: Mapping[str, Source]) -> Iterator[Delivery]:

@@ -101,11 +101,12 @@ def _follow(process: subprocess.Popen[bytes], stage: str) -> str | None:
 
 def _read(process: subprocess.Popen[bytes], stage: str, reasons: list[str]) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        text = line.decode(errors="replace").rstrip()
-        _log.info("%s | %s", stage, text)
-        if text.startswith(("refused: ", "error: ")):
-            reasons.append(text)
+    with process.stdout as output:
+        for line in output:
+            text = line.decode(errors="replace").rstrip()
+            _log.info("%s | %s", stage, text)
+            if text.startswith(("refused: ", "error: ")):
+                reasons.append(text)
 
 
 def _failure(stage: str, month: str | None, exit_code: int, reason: str | None) -> StageFailed:

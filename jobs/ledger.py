@@ -8,7 +8,7 @@ from typing import Any
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
-from jobs.batches import Batch, latest, read_batches, visible
+from jobs.batches import AsOf
 from jobs.lake import Lake
 from schemas.tables import ACCEPTED, PUBLICATIONS, REVISIONS
 
@@ -35,10 +35,10 @@ def next_publication_id(lake: Lake) -> int:
     return max([orphan or 0, *(int(row.publication_id) for row in publications(lake))]) + 1
 
 
-def cutoff(lake: Lake, usage_month: date, batches: list[Batch]) -> int:
-    """The last batch that counts for a month: what its publication pinned, else the last one committed."""
-    published = current(lake, usage_month)
-    return int(published.batch_cutoff) if published else latest(batches)
+def counted(lake: Lake, usage_month: date) -> AsOf:
+    """The lake as a month counts it: as its publication pinned it, else as it is now."""
+    now, published = AsOf.now(lake), current(lake, usage_month)
+    return now.at(published.batch_cutoff) if published else now
 
 
 def held(lake: Lake) -> dict[date, dict[str, Any]]:
@@ -47,15 +47,15 @@ def held(lake: Lake) -> dict[date, dict[str, Any]]:
     Returns:
         ``records`` and ``octets`` by month; months without held records are absent.
     """
-    batches = read_batches(lake)
-    accepted = visible(lake.read(ACCEPTED), batches, latest(batches))
+    now = AsOf.now(lake)
     found = {}
     for usage_month, published in current_by_month(lake).items():
-        if published.batch_cutoff >= latest(batches):
+        if published.batch_cutoff >= now.cutoff:
             continue
-        late = accepted.where(F.col("usage_month") == F.lit(usage_month)).where(F.col("batch") > published.batch_cutoff)
+        late = now.rows(ACCEPTED).where(F.col("usage_month") == F.lit(usage_month)).where(F.col("batch") > published.batch_cutoff)
         row = late.agg(
-            F.count_if((F.col("interval_index") == 0) & (F.col("month_part") <= 1)), F.sum(F.col("octets_up") + F.col("octets_down"))
+            F.count_if((F.col("interval_index") == 0) & (F.col("month_part") <= 1)),
+            F.sum(F.col("octets_up") + F.col("octets_down")),
         ).collect()[0]
         if row[0]:
             found[usage_month] = {"records": row[0], "octets": row[1]}

@@ -15,8 +15,9 @@ from factors.reading import FactorError
 from factors.registry import Factor, check_volume_basis, factors_id, in_force
 from jobs import ledger
 from jobs import meter as metering
-from jobs.batches import read_batches, visible
+from jobs.batches import AsOf
 from jobs.estimate import estimate
+from jobs.lake import Lake
 from jobs.land import read_deliveries
 from jobs.run import Refused
 from jobs.workplace import Workplace
@@ -31,48 +32,52 @@ def meter_month(workplace: Workplace, usage_month: date) -> None:
             fixed and mobile.
     """
     lake, month = workplace.lake, workplace.month(usage_month)
-    cutoff = ledger.cutoff(lake, usage_month, read_batches(lake))
-    assignments = assignments_of(workplace, month, cutoff).persist()
+    counted = ledger.counted(lake, usage_month)
+    ranks = delivery_ranks(lake)
+    assignments = assignments_of(counted, ranks, month).persist()
     metering.require_one_holder(assignments)
     both = metering.networks_that_differ(assignments, month)
     if both:
         raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export")
-    records = settled_records(workplace, usage_month, cutoff)
-    rejected = _visible(workplace, REJECTED, cutoff).where(F.col("source").isin(list(workplace.networks)))
-    lost = metering.lost_records(rejected, _visible(workplace, FILE_BALANCES, cutoff), records, month)
-    lake.replace_month(SUBSCRIBED, metering.subscribe(assignments, lost, month, cutoff), usage_month)
+    records = settled_records(counted, ranks, usage_month)
+    rejected = counted.rows(REJECTED).where(F.col("source").isin(list(workplace.networks)))
+    lost = metering.lost_records(rejected, counted.rows(FILE_BALANCES), records, month).persist()
+    lake.replace_month(SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month)
     attributed = metering.attribute(records, assignments, _of_month(lake.read(SUBSCRIBED), usage_month))
-    lake.replace_month(METERED, metering.meter(attributed, workplace.networks, month, cutoff), usage_month)
+    lake.replace_month(METERED, metering.meter(attributed, workplace.networks, month, counted.cutoff), usage_month)
+    lost.unpersist()
     assignments.unpersist()
 
 
-def settled_records(workplace: Workplace, usage_month: date, cutoff: int) -> DataFrame:
-    """Accepted rows of a month up to a cutoff, conflicts settled."""
-    records = _of_month(_visible(workplace, ACCEPTED, cutoff), usage_month)
-    duplicates = _visible(workplace, REJECTED, cutoff).where(F.col("reason") == metering.DUPLICATE)
-    return metering.settle_conflicts(records, duplicates, deliveries_frame(workplace))
+def settled_records(counted: AsOf, ranks: DataFrame, usage_month: date) -> DataFrame:
+    """Accepted rows of a month that count, conflicts settled."""
+    return _settled(_of_month(counted.rows(ACCEPTED), usage_month), counted, ranks)
 
 
-def assignments_of(workplace: Workplace, month: metering.Month, cutoff: int) -> DataFrame:
-    """Identifier assignments as of a cutoff that touch the month or begin after it, corrections settled."""
-    rows = _visible(workplace, SUBSCRIPTIONS, cutoff)
-    duplicates = _visible(workplace, REJECTED, cutoff).where(F.col("reason") == metering.DUPLICATE)
-    settled = metering.settle_conflicts(
-        rows.withColumn("is_conflicting", F.lit(True)), duplicates, deliveries_frame(workplace)
-    ).drop("is_conflicting")
+def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month) -> DataFrame:
+    """Identifier assignments that touch the month or begin after it, corrections settled."""
+    settled = _settled(counted.rows(SUBSCRIPTIONS), counted, ranks)
     ended = F.coalesce(F.col("assigned_to") <= F.lit(month.begin), F.lit(False))
     inactive = F.coalesce(F.col("active_to") <= F.lit(month.begin), F.lit(False))
     return settled.where(~(ended & inactive))
 
 
-def deliveries_frame(workplace: Workplace) -> DataFrame:
+def _settled(rows: DataFrame, counted: AsOf, ranks: DataFrame) -> DataFrame:
+    # Conflicts are rare, and looking for them first keeps every later plan small.
+    if rows.where("is_conflicting").isEmpty():
+        return rows
+    duplicates = counted.rows(REJECTED).where(F.col("reason") == metering.DUPLICATE)
+    return metering.settle_conflicts(rows, duplicates, ranks)
+
+
+def delivery_ranks(lake: Lake) -> DataFrame:
     """Sequence and hash of every delivery, as far as they rank records; the same bytes rank as their latest delivery."""
-    deliveries = read_deliveries(workplace.lake)
+    deliveries = read_deliveries(lake)
     latest: dict[str, int] = {}
     for delivery in deliveries:
         latest[delivery.file_hash] = max(latest.get(delivery.file_hash, -1), delivery.file_sequence or -1)
     rows = [(d.file_number, latest[d.file_hash], d.file_hash) for d in deliveries]
-    return workplace.lake.spark.createDataFrame(rows, "file_number BIGINT, file_sequence BIGINT, file_hash STRING")
+    return lake.spark.createDataFrame(rows, "file_number BIGINT, file_sequence BIGINT, file_hash STRING")
 
 
 def estimate_month(workplace: Workplace, usage_month: date) -> None:
@@ -100,10 +105,6 @@ def factors_of(workplace: Workplace, usage_month: date, subscribed: DataFrame) -
     except FactorError as error:
         raise Refused(str(error)) from None
     return found
-
-
-def _visible(workplace: Workplace, table: object, cutoff: int) -> DataFrame:
-    return visible(workplace.lake.read(table), read_batches(workplace.lake), cutoff)  # type: ignore[arg-type]
 
 
 def _of_month(frame: DataFrame, usage_month: date) -> DataFrame:

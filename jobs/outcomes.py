@@ -51,9 +51,7 @@ class Counts:
     volume_out_of_scope_octets: int = 0
 
 
-def usage_outcomes(
-    block: Block, source: UsageSource, legal: ZoneInfo, key: Key, counts: Counts
-) -> Iterator[dict[str, Any]]:
+def usage_outcomes(block: Block, source: UsageSource, legal: ZoneInfo, key: Key, counts: Counts) -> Iterator[dict[str, Any]]:
     """Yield columns of accepted intervals and of rejections for a block of usage records.
 
     Out of scope is decided first, so that a damaged record that is not a subscriber's data flags nobody's volume.
@@ -63,7 +61,9 @@ def usage_outcomes(
     outside = _out_of_scope(records, source, faults)
     who = _identifiers(records, source, key, faults)
     opened, closed, has_start, has_close = _interval(records, source, faults)
-    up, down = (_octets(records, column, source.volume.octets_per_unit, faults) for column in (source.volume.up, source.volume.down))
+    up, down = (
+        _octets(records, column, source.volume.octets_per_unit, faults) for column in (source.volume.up, source.volume.down)
+    )
     technology = normalise.mapped(records, source.access_technology, faults, "access_technology")
     zone = normalise.mapped(records, source.roaming, faults, "roaming")
     estimated = normalise.mapped(records, source.estimated, faults, "estimated")
@@ -85,7 +85,11 @@ def usage_outcomes(
     }
     accepted = np.flatnonzero(faults.sound & ~is_outside)
     if len(accepted):
-        flags = {"access_technology": technology, "roaming_zone": zone, "is_estimated": pc.equal(pc.fill_null(estimated, ""), "true")}
+        flags = {
+            "access_technology": technology,
+            "roaming_zone": zone,
+            "is_estimated": pc.equal(pc.fill_null(estimated, ""), "true"),
+        }
         yield _accepted({**common, **flags}, accepted, (opened, closed, has_start), (up, down), legal)
     rejected = np.flatnonzero(~faults.sound & ~is_outside)
     if len(rejected):
@@ -109,7 +113,10 @@ def _out_of_scope(records: Mapping[str, pa.Array], source: UsageSource, faults: 
         def decide(
             values: pa.StringArray, equals: tuple[str, ...] = rule.equals, prefixes: Any = prefixes, others: Any = others
         ) -> pa.Array:
-            found = [v in equals or v.startswith(prefixes) or bool(others and v and not v.startswith(others)) for v in values.to_pylist()]
+            found = [
+                v in equals or v.startswith(prefixes) or bool(others and v and not v.startswith(others))
+                for v in values.to_pylist()
+            ]
             return pa.array(found, pa.bool_())
 
         meets = normalise.by_distinct(text(records[rule.column]), decide).to_numpy(zero_copy_only=False)
@@ -140,9 +147,7 @@ def _identifiers(
     return kinds, pseudonyms
 
 
-def _interval(
-    records: Mapping[str, pa.Array], source: UsageSource, faults: Faults
-) -> tuple[Integers, Integers, bool, Mask]:
+def _interval(records: Mapping[str, pa.Array], source: UsageSource, faults: Faults) -> tuple[Integers, Integers, bool, Mask]:
     """Start and close in microseconds UTC, whether the source has starts, and which closes could be read."""
     time = source.time
     offsets = records[time.utc_offset_column] if time.utc_offset_column else None
@@ -150,7 +155,7 @@ def _interval(
     def read(column: str) -> tuple[Integers, Mask]:
         return normalise.instants(records[column], column, time, offsets, faults)
 
-    duration = np.int64(0)
+    duration: Any = 0
     if time.duration_s:
         seconds = normalise.integers(records[time.duration_s], time.duration_s, faults, "duration")
         faults.mark(seconds > LONGEST_INTERVAL_S, "duration_out_of_range", time.duration_s)

@@ -180,7 +180,9 @@ def _serve(workplace: Workplace) -> None:
             publication = publications[number]
             verdict = workplace.lake.read(VERDICTS).where(F.col("verdict_id") == publication.verdict_id).collect()[0]
             batches = _arrow_rows(workplace, publication)
-            serving.load_publication(connection, publication.asDict(), batches, verdict.asDict(), _method_texts(workplace, publication))
+            serving.load_publication(
+                connection, publication.asDict(), batches, verdict.asDict(), _method_texts(workplace, publication)
+            )
 
 
 def _method_texts(workplace: Workplace, publication: Row) -> dict[tuple[str, str], str]:

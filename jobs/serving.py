@@ -113,6 +113,16 @@ def published_row(connection: psycopg.Connection, subscription_key: str, usage_m
         return cursor.execute(statement.format(_columns(PUBLISHED)), (subscription_key, usage_month)).fetchone()
 
 
+def method_text(connection: psycopg.Connection, method_id: str, language: str) -> str:
+    """The summary of a method that was published with a month. Raises CallError if it is not there."""
+    statement = "SELECT text FROM footprint.method_texts WHERE method_id = %s AND language = %s"
+    with speaking("reading method_texts"):
+        found = connection.execute(statement, (method_id, language)).fetchone()
+    if found is None:
+        raise CallError(f"the text of method {method_id} in {language} is not in PostgreSQL: run publish again")
+    return str(found[0])
+
+
 def _is_loaded(connection: psycopg.Connection, publication: Mapping[str, Any]) -> bool:
     statement = "SELECT usage_month, rows_hash FROM footprint.publications WHERE publication_id = %(publication_id)s"
     there = connection.execute(statement, publication).fetchone()

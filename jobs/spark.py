@@ -57,7 +57,7 @@ def _machine(settings: Settings) -> dict[str, str]:
         # One small machine: the defaults (50 and 32 tasks) cost seconds on every small table.
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-        "spark.driver.extraJavaOptions": "-XX:+UseParallelGC",
+        "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:TieredStopAtLevel=1",
     }
 
 

@@ -7,7 +7,7 @@ from datetime import date
 
 from jobs import ledger
 from jobs.accept import accept, reaccept
-from jobs.batches import read_batches, visible
+from jobs.batches import AsOf
 from jobs.land import land, read_deliveries, register_again, sequence_gaps
 from jobs.month import estimate_month, meter_month
 from jobs.publish import publish_month
@@ -70,11 +70,13 @@ def _accept(workplace: Workplace) -> None:
     if not done:
         workplace.say("accept    nothing new to read")
         return
-    batches = read_batches(workplace.lake)
-    balances = visible(workplace.lake.read(FILE_BALANCES), batches, max(done))
-    rows = [row for row in balances.collect() if row.batch in done]
-    total = {name: sum(row[f"records_{name}"] for row in rows) for name in ("received", "accepted", "duplicate", "rejected", "out_of_scope")}
-    unreadable = visible(workplace.lake.read(REJECTED), batches, max(done)).where("record_ordinal = 0").collect()
+    now = AsOf.now(workplace.lake)
+    rows = [row for row in now.rows(FILE_BALANCES).collect() if row.batch in done]
+    total = {
+        name: sum(row[f"records_{name}"] for row in rows)
+        for name in ("received", "accepted", "duplicate", "rejected", "out_of_scope")
+    }
+    unreadable = now.rows(REJECTED).where("record_ordinal = 0").collect()
     names = {d.file_number: f"{d.source}/{d.file_name}" for d in read_deliveries(workplace.lake)}
     for row in unreadable:
         if row.batch in done:
@@ -118,4 +120,3 @@ def _in_words(late: dict[str, int]) -> str:
 
 
 _OF_MONTH: dict[str, Callable[[Workplace, date], None]] = {"meter": _meter, "estimate": _estimate, "verify": _verify}
-

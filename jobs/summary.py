@@ -10,7 +10,7 @@ from datetime import date
 from pyspark.sql import functions as F
 
 from jobs import ledger
-from jobs.batches import latest, read_batches, visible
+from jobs.batches import AsOf
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.verify import latest_verdict
 from jobs.workplace import Workplace
@@ -35,14 +35,18 @@ def _received(workplace: Workplace, usage_month: date) -> Lines:
     yield "files", f"{len(deliveries):,} delivered" + (f", of which {again}" if again else "")
     for series, numbers in sequence_gaps(deliveries).items():
         yield "missing files", f"{series}: {len(numbers):,}, the first {numbers[0]}"
-    batches = read_batches(lake)
-    balances = visible(lake.read(FILE_BALANCES), batches, latest(batches))
+    now = AsOf.now(lake)
     outside = (F.col("last_closed_at") < F.lit(month.begin)) | (F.col("first_closed_at") >= F.lit(month.end))
-    rows = balances.where(~F.coalesce(outside, F.lit(False))).where(F.col("source").isin(list(workplace.networks))).collect()
+    rows = (
+        now.rows(FILE_BALANCES)
+        .where(~F.coalesce(outside, F.lit(False)))
+        .where(F.col("source").isin(list(workplace.networks)))
+        .collect()
+    )
     for name in ("received", "accepted", "duplicate"):
         yield f"records {name}", f"{sum(row[f'records_{name}'] for row in rows):,}"
     numbers = [row.file_number for row in rows]
-    reasons = visible(lake.read(REJECTED), batches, latest(batches)).where(F.col("reason") != "duplicate")
+    reasons = now.rows(REJECTED).where(F.col("reason") != "duplicate")
     by_reason = reasons.where(F.col("file_number").isin(numbers)).groupBy("reason").count().collect()
     yield "  rejected", _by_reason({row.reason: row["count"] for row in by_reason})
     out_of_scope: Counter[str] = Counter()
@@ -60,31 +64,48 @@ def _by_reason(counts: dict[str, int] | Counter[str]) -> str:
 def _published(workplace: Workplace, usage_month: date) -> Lines:
     lake = workplace.lake
     verdict = latest_verdict(workplace, usage_month)
-    rows = lake.read(PUBLISHED).where(F.col("usage_month") == F.lit(usage_month)).groupBy("network").agg(
-        F.count("*").alias("subscriptions"),
-        F.sum("data_volume_bytes").alias("octets"),
-        F.sum("footprint_gco2e").alias("gco2e"),
-        F.count_if("is_estimated").alias("estimated"),
+    rows = (
+        lake.read(PUBLISHED)
+        .where(F.col("usage_month") == F.lit(usage_month))
+        .groupBy("network")
+        .agg(
+            F.count("*").alias("subscriptions"),
+            F.sum("data_volume_bytes").alias("octets"),
+            F.sum("footprint_gco2e").alias("gco2e"),
+            F.count_if("is_estimated").alias("estimated"),
+        )
     )
     for row in sorted(rows.collect(), key=lambda row: str(row.network)):
         grams, gigabytes = float(row.gco2e), row.octets / 1e9
-        yield row.network, f"{row.subscriptions:,} subscriptions, {gigabytes:,.1f} GB, {grams / 1e6:,.3f} tCO2e, {row.estimated:,} with estimated data"
+        yield (
+            row.network,
+            f"{row.subscriptions:,} subscriptions, {gigabytes:,.1f} GB, {grams / 1e6:,.3f} tCO2e, {row.estimated:,} with estimated data",
+        )
     if verdict is None:
         yield "verdict", "not judged yet"
     else:
-        yield "verdict", f"{'fit to publish' if verdict.passed else 'NOT fit to publish'}, {verdict.rules} rules; {verdict.summary}"
+        yield (
+            "verdict",
+            f"{'fit to publish' if verdict.passed else 'NOT fit to publish'}, {verdict.rules} rules; {verdict.summary}",
+        )
     publication = ledger.current(lake, usage_month)
     if publication is None:
         yield "published", "no"
         return
-    yield "published", f"revision {publication.revision}, factors {publication.factor_sets}, figures {publication.figures_hash[:16]}"
+    yield (
+        "published",
+        f"revision {publication.revision}, factors {publication.factor_sets}, figures {publication.figures_hash[:16]}",
+    )
     for month, late in ledger.held(lake).items():
-        yield "held", f"{late['records']:,} late records with {late['octets'] / 1e9:,.3f} GB for {month:%Y-%m}, until it is restated"
+        yield (
+            "held",
+            f"{late['records']:,} late records with {late['octets'] / 1e9:,.3f} GB for {month:%Y-%m}, until it is restated",
+        )
 
 
 def _places(workplace: Workplace, usage_month: date) -> Lines:
     settings = workplace.settings
     yield "tables", f"{settings.lake} (Delta: published, estimated, file_balances, rejected, …)"
     yield "data docs", f"{settings.data_docs / f'{usage_month:%Y-%m}' / 'index.html'}"
-    yield "postgresql", settings.serving_url and "FOOTPRINT_SERVING_URL, schema footprint" or "footprint serving url"
+    yield "postgresql", (settings.serving_url and "FOOTPRINT_SERVING_URL, schema footprint") or "footprint serving url"
     yield "try next", f"footprint show --subscription ID --month {usage_month:%Y-%m}"

@@ -6,19 +6,20 @@ The evidence is a row per network and rule: counts, sums and shares, no value of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
+from statistics import median
 from typing import Any
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from data_quality.judge import Measurement, judge
 from data_quality.rules import EVERY_NETWORK, read_rules, rule_for
 from jobs import ledger
-from jobs.batches import read_batches, visible
+from jobs.batches import AsOf
 from jobs.land import read_deliveries, sequence_gaps
-from jobs.month import factors_of, settled_records
+from jobs.month import delivery_ranks, factors_of, settled_records
 from jobs.run import Refused, code_version
 from jobs.workplace import Workplace
 from schemas.tables import ESTIMATED, EVIDENCE, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, VERDICTS
@@ -72,11 +73,13 @@ def _measurements(workplace: Workplace, usage_month: date, cutoff: int) -> list[
     lake, rules = workplace.lake, read_rules()
     subscribed = _of_month(lake.read(SUBSCRIBED), usage_month)
     subscriptions = {row.network: row["count"] for row in subscribed.groupBy("network").count().collect()}
+    counted = AsOf.now(lake).at(cutoff)
+    daily = _daily_octets(workplace, settled_records(counted, delivery_ranks(lake), usage_month))
     found = [
-        *_received(workplace, usage_month, cutoff),
+        *_received(workplace, counted, usage_month),
         *_sequences(workplace),
-        *_days(workplace, usage_month, cutoff),
-        *_reconciled(workplace, usage_month, cutoff, subscriptions),
+        *_days(workplace, daily, usage_month),
+        *_reconciled(workplace, daily, usage_month, subscriptions),
     ]
     measurements = []
     for name, network, measured in sorted(found, key=lambda item: (item[1], item[0])):
@@ -87,11 +90,10 @@ def _measurements(workplace: Workplace, usage_month: date, cutoff: int) -> list[
     return measurements
 
 
-def _received(workplace: Workplace, usage_month: date, cutoff: int) -> Found:
+def _received(workplace: Workplace, counted: AsOf, usage_month: date) -> Found:
     """What the files of the month say: balances, rejections, quarantined octets, unreadable files."""
-    month, lake = workplace.month(usage_month), workplace.lake
-    batches = read_batches(lake)
-    balances = visible(lake.read(FILE_BALANCES), batches, cutoff)
+    month = workplace.month(usage_month)
+    balances = counted.rows(FILE_BALANCES)
     outside = (F.col("last_closed_at") < F.lit(month.begin)) | (F.col("first_closed_at") >= F.lit(month.end))
     touching = balances.where(~F.coalesce(outside, F.lit(False)))
     wrong = F.expr(" OR ".join(f"NOT ({rule})" for rule in FILE_BALANCES.checks.values()))
@@ -107,7 +109,7 @@ def _received(workplace: Workplace, usage_month: date, cutoff: int) -> Found:
     exports = [row for source, row in rows.items() if source not in workplace.networks]
     yield "rejected_assignments_share", EVERY_NETWORK, _share(exports, "records_rejected", "records_received")
     yield "files_out_of_balance", EVERY_NETWORK, sum(row.wrong for row in rows.values())
-    unreadable = visible(lake.read(REJECTED), batches, cutoff).where("reason = 'unreadable_file'").select("file_number")
+    unreadable = counted.rows(REJECTED).where("reason = 'unreadable_file'").select("file_number")
     yield "unreadable_files", EVERY_NETWORK, unreadable.join(touching, "file_number", "left_semi").count()
 
 
@@ -121,37 +123,40 @@ def _sequences(workplace: Workplace) -> Found:
     yield "missing_files", EVERY_NETWORK, sum(len(numbers) for numbers in gaps.values())
 
 
-def _days(workplace: Workplace, usage_month: date, cutoff: int) -> Found:
+def _daily_octets(workplace: Workplace, records: DataFrame) -> dict[tuple[str, date], int]:
+    """Octets accepted, by source and legal day of the close."""
+    day = F.to_date(F.from_utc_timestamp("closed_at", workplace.settings.legal_timezone.key)).alias("day")
+    octets = F.sum(F.col("octets_up") + F.col("octets_down")).alias("octets")
+    return {(row.source, row.day): row.octets for row in records.groupBy("source", day).agg(octets).collect()}
+
+
+def _days(workplace: Workplace, daily: dict[tuple[str, date], int], usage_month: date) -> Found:
     """Days of a source on which its volume fell below a tenth of its median: a silent outage."""
-    records = settled_records(workplace, usage_month, cutoff)
-    day = F.to_date(F.from_utc_timestamp("closed_at", workplace.settings.legal_timezone.key))
-    daily = records.groupBy("source", day.alias("day")).agg(F.sum(F.col("octets_up") + F.col("octets_down")).alias("octets"))
-    in_month = daily.where(F.trunc("day", "month") == F.lit(usage_month))
-    median = F.percentile_approx("octets", 0.5, 10_000).over(Window.partitionBy("source"))
-    by_source = in_month.withColumn("median", median).groupBy("source").agg(
-        F.count("*").alias("days"), F.count_if(F.col("octets") * 10 < F.col("median")).alias("low")
-    )
     silent: dict[str, int] = {}
-    for row in by_source.collect():
-        network = workplace.networks[row.source]
-        missing = workplace.month(usage_month).days - int(row.days)
-        silent[network] = silent.get(network, 0) + missing + int(row.low)
-    for network, days in sorted(silent.items()):
-        yield "silent_days", network, days
+    days = [usage_month + timedelta(days=n) for n in range(workplace.month(usage_month).days)]
+    for source in {source for source, _ in daily}:
+        octets = [daily.get((source, day), 0) for day in days]
+        network = workplace.networks[source]
+        silent[network] = silent.get(network, 0) + sum(value * 10 < median(octets) for value in octets)
+    for network, number in sorted(silent.items()):
+        yield "silent_days", network, number
 
 
-def _reconciled(workplace: Workplace, usage_month: date, cutoff: int, subscriptions: dict[str, int]) -> Found:
+def _reconciled(
+    workplace: Workplace, daily: dict[tuple[str, date], int], usage_month: date, subscriptions: dict[str, int]
+) -> Found:
     """Octets from accepted to metered to estimated, components per subscription, and the products themselves."""
     lake = workplace.lake
-    accepted = settled_records(workplace, usage_month, cutoff).agg(F.sum(F.col("octets_up") + F.col("octets_down"))).collect()[0][0]
     metered = _of_month(lake.read(METERED), usage_month)
     by_attribution = {
         (row.network, row.attribution): row
-        for row in metered.groupBy("network", "attribution").agg(F.sum("octets_up").alias("up"), F.sum("octets_down").alias("down")).collect()
+        for row in metered.groupBy("network", "attribution")
+        .agg(F.sum("octets_up").alias("up"), F.sum("octets_down").alias("down"))
+        .collect()
     }
     total = sum(row.up + row.down for row in by_attribution.values())
     held = sum(row.up + row.down for (_, attribution), row in by_attribution.items() if attribution == "holder")
-    yield "octets_lost_in_metering", EVERY_NETWORK, (accepted or 0) - total
+    yield "octets_lost_in_metering", EVERY_NETWORK, sum(daily.values()) - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
     counted = _counted_octets(workplace, usage_month)
     for network, row in _components(_of_month(lake.read(ESTIMATED), usage_month)).items():
@@ -169,7 +174,11 @@ def _counted_octets(workplace: Workplace, usage_month: date) -> dict[str, int]:
     lake = workplace.lake
     subscribed = _of_month(lake.read(SUBSCRIBED), usage_month)
     both_ways = {(f.brand, f.network): f.volume_basis == "up_and_down" for f in factors_of(workplace, usage_month, subscribed)}
-    held = _of_month(lake.read(METERED), usage_month).where("attribution = 'holder'").select("subscription_key", "octets_up", "octets_down")
+    held = (
+        _of_month(lake.read(METERED), usage_month)
+        .where("attribution = 'holder'")
+        .select("subscription_key", "octets_up", "octets_down")
+    )
     usage = held.join(subscribed, on="subscription_key", how="inner").groupBy("brand", "network")
     counted: dict[str, int] = {}
     for row in usage.agg(F.sum("octets_up").alias("up"), F.sum("octets_down").alias("down")).collect():

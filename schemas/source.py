@@ -274,7 +274,7 @@ def read_source(path: Path) -> Source:
     """The source declared in a TOML file. Raises SourceError, naming file and setting."""
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        kinds = {"usage": UsageSource, "subscriptions": SubscriptionSource}
+        kinds: dict[str, type[Source]] = {"usage": UsageSource, "subscriptions": SubscriptionSource}
         kind = settings.get("kind")
         if kind not in kinds:
             raise SourceError(f"{path}: kind is {kind!r}, must be one of {', '.join(kinds)}")

@@ -127,6 +127,7 @@ SUBSCRIPTIONS = Table(
         active_to        TIMESTAMP          COMMENT 'End of the subscription, exclusive; null while it lasts.'
         segment          STRING    NOT NULL COMMENT 'Customer segment as the operator names it.'
         brand            STRING    NOT NULL COMMENT 'Brand the subscription is sold under.'
+        is_conflicting   BOOLEAN   NOT NULL COMMENT 'Another row for this assignment has other content: it was corrected.'
     """,
     key=("file_number", "record_ordinal", "batch"),
     checks={

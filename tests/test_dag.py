@@ -22,7 +22,13 @@ from jobs.launch import STAGES, StageFailed, StageRefused, launch
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-needs_airflow = pytest.mark.skipif(importlib.util.find_spec("airflow") is None, reason="Airflow is an extra, not installed here")
+without_airflow = pytest.mark.skipif(
+    importlib.util.find_spec("airflow") is None, reason="Airflow is an extra, not installed here"
+)
+
+
+def needs_airflow(test):
+    return pytest.mark.airflow(without_airflow(test))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +74,6 @@ CRASHES = stage_that("raise RuntimeError('a bug')")
 
 
 @needs_airflow
-@pytest.mark.airflow
 def test_the_dags_folder_loads_without_errors(airflow_home):
     from airflow.dag_processing.dagbag import DagBag
 
@@ -79,7 +84,6 @@ def test_the_dags_folder_loads_without_errors(airflow_home):
 
 
 @needs_airflow
-@pytest.mark.airflow
 def test_the_wait_for_late_records_comes_first_then_the_stages_in_their_order(dag):
     order, task = [], dag.get_task("late_records")
     while task is not None:
@@ -91,7 +95,6 @@ def test_the_wait_for_late_records_comes_first_then_the_stages_in_their_order(da
 
 
 @needs_airflow
-@pytest.mark.airflow
 def test_only_publish_changes_the_published_asset(dag):
     outlets = {task.task_id: [asset.uri for asset in task.outlets] for task in dag.tasks if task.outlets}
 
@@ -99,13 +102,11 @@ def test_only_publish_changes_the_published_asset(dag):
 
 
 @needs_airflow
-@pytest.mark.airflow
 def test_nothing_is_caught_up_and_one_month_runs_at_a_time(dag):
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
 
 
 @needs_airflow
-@pytest.mark.airflow
 def test_a_scheduled_run_covers_one_calendar_month(dag):
     from airflow.serialization.encoders import coerce_to_core_timetable
 
@@ -115,7 +116,6 @@ def test_a_scheduled_run_covers_one_calendar_month(dag):
 
 
 @needs_airflow
-@pytest.mark.airflow
 def test_parsing_imports_nothing_heavy(airflow_home):
     heavy = ["pyspark", "delta", "great_expectations", "pandas", "numpy", "pyarrow"]
     code = f"import sys, dags.monthly_footprint; print([name for name in {heavy} if name in sys.modules])"
@@ -126,14 +126,12 @@ def test_parsing_imports_nothing_heavy(airflow_home):
 
 
 @needs_airflow
-@pytest.mark.airflow
 def test_the_month_is_the_one_asked_for_else_the_one_of_the_interval(module):
     assert module.month_of({"usage_month": "2026-03"}, OCTOBER) == "2026-03"
     assert module.month_of({"usage_month": None}, OCTOBER) == "2026-10"
 
 
 @needs_airflow
-@pytest.mark.airflow
 def test_a_run_without_a_month_fails_and_says_how_to_give_one(module):
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -142,7 +140,6 @@ def test_a_run_without_a_month_fails_and_says_how_to_give_one(module):
 
 
 @needs_airflow
-@pytest.mark.airflow
 @pytest.mark.parametrize("month", ["2026-13", "2026-1", "October", "2026-10; ls"])
 def test_a_month_that_is_none_is_refused_when_the_run_is_asked_for(dag, month):
     from airflow.sdk.exceptions import ParamValidationError
@@ -153,7 +150,6 @@ def test_a_month_that_is_none_is_refused_when_the_run_is_asked_for(dag, month):
 
 
 @needs_airflow
-@pytest.mark.airflow
 def test_a_scheduled_run_waits_for_late_records_until_days_after_its_month(dag, module):
     from airflow.sdk.execution_time.context import MacrosAccessor
 
@@ -164,7 +160,6 @@ def test_a_scheduled_run_waits_for_late_records_until_days_after_its_month(dag, 
 
 
 @needs_airflow
-@pytest.mark.airflow
 @pytest.mark.parametrize(("month", "run"), [("2026-10", OCTOBER), (None, dag_run())])
 def test_a_run_by_hand_skips_the_wait_and_goes_on(dag, module, month, run):
     from airflow.sdk.exceptions import AirflowSkipException
@@ -175,7 +170,6 @@ def test_a_run_by_hand_skips_the_wait_and_goes_on(dag, module, month, run):
 
 
 @needs_airflow
-@pytest.mark.airflow
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -196,7 +190,6 @@ def test_what_running_again_cannot_help_is_not_retried_and_says_month_stage_and_
 
 
 @needs_airflow
-@pytest.mark.airflow
 def test_any_other_failure_is_retried_twice(dag, module, monkeypatch):
     monkeypatch.setattr(module, "launch", partial(launch, command=FAILS))
 
@@ -205,14 +198,20 @@ def test_any_other_failure_is_retried_twice(dag, module, monkeypatch):
     assert {task.retries for task in dag.tasks} == {2}
 
 
+STAGES_OF_WHICH_ACCEPT_REFUSES = """
+import sys
+print("begun")
+if sys.argv[1] == "accept":
+    print("refused: file 3 is torn", file=sys.stderr)
+    sys.exit(1)
+"""
+
+
 @needs_airflow
-@pytest.mark.airflow
 @pytest.mark.slow
 def test_make_run_stops_at_the_stage_that_refuses_and_says_why(tmp_path):
     (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs" / "__main__.py").write_text(
-        "import sys\nprint('begun')\nif sys.argv[1] == 'accept':\n    sys.exit(print('refused: file 3 is torn', file=sys.stderr) or 1)\n"
-    )
+    (tmp_path / "jobs" / "__main__.py").write_text(STAGES_OF_WHICH_ACCEPT_REFUSES)
     run = (
         f". .setup/environment && export PATH='{Path(sys.executable).parent}':$PATH && airflow db migrate"
         f" && cd '{tmp_path}' && exec python '{PROJECT}/.setup/run.py' 2026-10"
@@ -245,7 +244,7 @@ def test_a_stage_gets_its_month_and_its_output_is_in_the_log(caplog):
 
 
 def test_refused_data_is_told_from_a_failure():
-    with pytest.raises(StageRefused, match="^2026-10: accept refused the data: file 3 is torn$"):
+    with pytest.raises(StageRefused, match=r"^2026-10: accept refused the data: file 3 is torn$"):
         launch("accept", "2026-10", REFUSES)
     with pytest.raises(StageFailed, match=r"^2026-10: accept failed: disk full \(exit code 3\)$"):
         launch("accept", "2026-10", FAILS)

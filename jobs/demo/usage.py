@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import IntEnum
 
 import numpy as np
@@ -28,8 +28,8 @@ class Kind(IntEnum):
 class Usage:
     """Records, one element of each array per record.
 
-    ``holder`` is a position among the subscribers, or below 0 for a stranger; ``is_second`` says that it is the holder's alternative
-    identifier; ``zone`` is the position of the visited network, 0 at home; ``serial`` is unique.
+    ``holder`` is a position among the subscribers, or below 0 for a stranger; ``is_second`` says that it is the holder's
+    alternative identifier; ``zone`` is the position of the visited network, 0 at home; ``serial`` is unique.
     """
 
     holder: Integers
@@ -77,7 +77,7 @@ class Usage:
         return Usage(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
     def name(self, subscribers: int) -> Integers:
-        """Position among the identifiers: those of so many subscribers, then their alternatives, then the strangers' as they come."""
+        """Position among the identifiers: those of so many subscribers, their alternatives, then the strangers' in order."""
         theirs = self.holder + subscribers * self.is_second
         return np.where(self.is_strange, 2 * subscribers - 1 + np.cumsum(self.is_strange), theirs)
 

@@ -129,9 +129,7 @@ def _header(octets: bytes, layout: Delimited, columns: Sequence[str], start: int
     return names, end
 
 
-def _block(
-    lines: _Lines, names: list[str], layout: Delimited, columns: Sequence[str], tally: Tally, offset: int
-) -> Block:
+def _block(lines: _Lines, names: list[str], layout: Delimited, columns: Sequence[str], tally: Tally, offset: int) -> Block:
     first = tally.records + 1
     count = len(lines.starts)
     tally.records += count
@@ -210,12 +208,8 @@ def _read_csv(octets: bytes, names: list[str], layout: Delimited, columns: Seque
         return pa.Table.from_batches([_empty(columns)])
     return pyarrow.csv.read_csv(
         pa.BufferReader(octets),
-        pyarrow.csv.ReadOptions(
-            column_names=names, use_threads=False, block_size=max(len(octets), 1), encoding=layout.encoding
-        ),
-        pyarrow.csv.ParseOptions(
-            delimiter=layout.delimiter, quote_char=layout.quote or False, invalid_row_handler=skip
-        ),
+        pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=max(len(octets), 1), encoding=layout.encoding),
+        pyarrow.csv.ParseOptions(delimiter=layout.delimiter, quote_char=layout.quote or False, invalid_row_handler=skip),
         pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns), strings_can_be_null=False
         ),
