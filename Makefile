@@ -6,6 +6,8 @@ SHELL := /bin/sh
 .PHONY: help setup run test check airflow stop clean
 MAKEFLAGS += --no-print-directory
 
+CODE := dags jobs factors schemas data_quality tests .setup
+
 # Settings of the environment that every command shares; the set-up's own paths are in it.
 WITH_ENVIRONMENT := . .setup/environment &&
 
@@ -22,9 +24,10 @@ test: setup ## Run all tests.
 	@$(WITH_ENVIRONMENT) exec python -m pytest
 
 check: setup ## Lint, type-check, and see whether what is generated is fresh.
-	@echo "ruff check"; .venv/bin/ruff check --quiet . .setup
-	@echo "ruff format"; .venv/bin/ruff format --quiet --check . .setup || { echo "Run .venv/bin/ruff format . .setup"; exit 1; }
-	@echo "mypy"; .venv/bin/mypy
+	@echo "ruff check"; .venv/bin/ruff check --quiet --output-format concise $(CODE)
+	@echo "ruff format"; .venv/bin/ruff format --quiet --check $(CODE) || { echo "Run .venv/bin/ruff format $(CODE)"; exit 1; }
+	@echo "mypy"; .venv/bin/mypy --no-error-summary
+	@echo "mypy .setup"; .venv/bin/mypy --no-error-summary --strict .setup/*.py
 	@echo "locks"; .venv/bin/python .setup/lock.py check
 	@echo "factors"; .venv/bin/python -m factors check
 

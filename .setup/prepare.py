@@ -353,9 +353,11 @@ def resolve_jars(progress: Progress) -> str:
         "spark.driver.extraJavaOptions": f"-Duser.home={cache}",
     }
     options: list[str | Path] = [text for name, value in settings.items() for text in ("--conf", f"{name}={value}")]
-    run([*spark_submit(), *options, cache / "nothing.py"], by_hand("could not be fetched"))
-    keep_jars(cache / "jars")
-    shutil.rmtree(cache)
+    try:
+        run([*spark_submit(), *options, cache / "nothing.py"], by_hand("could not be fetched"))
+        keep_jars(cache / "jars")
+    finally:
+        shutil.rmtree(cache)
     return f"{len(coordinates)} with the checksums expected"
 
 

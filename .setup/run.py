@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def main(month: str) -> None:
     succeeded = False
     with aside():
         succeeded = run_dag(month, terminal)
+    terminal.rest()
     if not succeeded:
         failure = terminal.failure or f"{month}: Airflow could not run the stages"
         sys.exit(f"The run stopped. {failure}. More is in {near(LOG)}; put it right and run this again.")
@@ -53,11 +55,13 @@ def near(path: Path) -> str:
 
 def make_demo(month: str) -> None:
     """Make up a month, unless it is there, or somebody's own files are."""
-    made = VAR / "demo" / month
-    landing = VAR / "landing"
-    own_files = landing.is_dir() and any(landing.iterdir()) and not made.parent.is_dir()
-    if os.environ.get("FOOTPRINT_LANDING") or own_files or (made.is_file() and made.read_text(encoding="utf-8") == "made"):
+    if os.environ.get("FOOTPRINT_LANDING"):
         return
+    made, landing = VAR / "demo" / month, VAR / "landing"
+    if landing.is_dir() and any(landing.iterdir()):
+        is_made = made.is_file() and made.read_text(encoding="utf-8") == "made"
+        if is_made or not made.parent.is_dir():
+            return
     made.parent.mkdir(parents=True, exist_ok=True)
     made.write_text("begun", encoding="utf-8")  # where it is interrupted, it is made again
     footprint("demo", "--month", month, *DEMO)
@@ -125,20 +129,38 @@ class Terminal(logging.Handler):
     """Shows what the stages say, with the time since the start, and keeps why one failed for the end."""
 
     def __init__(self) -> None:
-        """Write to what is standard output now."""
+        """Write to what is standard output now; where that is a terminal, the last line keeps counting."""
         super().__init__()
-        self.stream, self.begun, self.failure = os.fdopen(os.dup(1), "w"), time.monotonic(), ""
+        self.stream, self.begun, self.failure, self.now = os.fdopen(os.dup(1), "w"), time.monotonic(), "", "starting Airflow"
+        if self.stream.isatty():
+            threading.Thread(target=self.count, daemon=True).start()
 
     def seconds(self) -> float:
         """Time since the start."""
         return time.monotonic() - self.begun
 
+    def count(self) -> None:
+        """Show every second that the stage is still at it."""
+        while self.now:
+            print(f"\r\033[K{self.seconds():4.0f} s  {self.now} …", end="", file=self.stream, flush=True)
+            time.sleep(1)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line at once."""
+        message = record.getMessage()
         if record.levelno >= logging.ERROR:
-            self.failure = record.getMessage()
+            self.failure = message
+        elif message.endswith(" begins"):
+            self.now = message.removesuffix(" begins")
         else:
-            print(f"{self.seconds():4.0f} s  {record.getMessage()}", file=self.stream, flush=True)
+            start = "\r\033[K" if self.stream.isatty() else ""
+            print(f"{start}{self.seconds():4.0f} s  {message.partition(' | ')[2]}", file=self.stream, flush=True)
+
+    def rest(self) -> None:
+        """Leave the terminal to others. (Not `close`, which Airflow's configuration of logging calls at once.)"""
+        self.now = ""
+        if self.stream.isatty():
+            print("\r\033[K", end="", file=self.stream, flush=True)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def judge(measurements: Sequence[Measurement], title: str, pages: Path) -> list[
     import pandas as pd
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
-    context.add_data_docs_site(f"{title}", _site(pages))
+    context.variables.progress_bars = {"globally": False}
+    context.add_data_docs_site(title, _site(pages))
     found = [m for m in measurements if m.measured is not None]
     frame = pd.DataFrame({m.column: [float(m.measured)] for m in found if m.measured is not None})
     asset = context.data_sources.add_pandas("evidence").add_dataframe_asset(title)
@@ -53,9 +53,9 @@ def judge(measurements: Sequence[Measurement], title: str, pages: Path) -> list[
     suite = context.suites.add(gx.ExpectationSuite(name=f"month_{title}", expectations=[_expectation(m) for m in found]))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=f"evidence_{title}", data=batch, suite=suite))
     result = definition.run(batch_parameters={"dataframe": frame}, result_format=_RESULT_FORMAT)
-    context.build_data_docs()
+    context.build_data_docs(site_names=[title])
     passed = {outcome.expectation_config.kwargs["column"]: bool(outcome.success) for outcome in result.results}
-    return [passed.get(measurement.column, True) for measurement in measurements]
+    return [measurement.measured is None or passed[measurement.column] for measurement in measurements]
 
 
 def _expectation(measurement: Measurement) -> object:

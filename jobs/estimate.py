@@ -1,8 +1,8 @@
 """estimate: the formula. A footprint is a sum of components, each quantity × factor, kept exact and rounded once.
 
-E = A · V + B per subscription and month (ADEME's sectoral rules for internet access, RCP FAI v2; the linear ratios of 2022 are the
-cases B = 0 for mobile and A = 0 for fixed). A is in gCO2e per decimal gigabyte, B in gCO2e per subscription and month. In this
-version the whole B is charged for any active day.
+E = A · V + B per subscription and month (ADEME's sectoral rules for internet access, RCP FAI v2; the linear ratios of 2022 are
+the cases B = 0 for mobile and A = 0 for fixed). A is in gCO2e per decimal gigabyte, B in gCO2e per subscription and month. In
+this version the whole B is charged for any active day.
 """
 
 from __future__ import annotations

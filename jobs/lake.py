@@ -1,12 +1,13 @@
 """The lake: the only module that reads or writes Delta tables.
 
-Tables are made from their declaration in ``schemas`` with row rules as constraints, so that a wrong row is refused by every writer.
-Errors of Delta and Spark quote the values of a row; here they are replaced by the table and the rule.
+Tables are made from their declaration in ``schemas`` with row rules as constraints, so that a wrong row is refused by every
+writer. Errors of Delta and Spark quote the values of a row; here they are replaced by the table and the rule.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyarrow import fs
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -27,7 +29,15 @@ from jobs.run import Refused
 from schemas.table import Table
 
 _COMMIT = re.compile(r"(\d{20})\.json")
-_CAUSE = re.compile(r"(?:CHECK constraint|NOT NULL constraint violated for column:?) `?(\w+)`?", re.IGNORECASE)
+_CHECK = re.compile(r"\[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES\] CHECK constraint (\w+)")
+_REQUIRED = re.compile(r"\[DELTA_NOT_NULL_CONSTRAINT_VIOLATED\] NOT NULL constraint violated for column: `?(\w+)`?")
+_CONDITION = re.compile(r"(?:^|: )\[([A-Z][A-Z0-9_.]{5,})\] ", re.MULTILINE)
+_UNNAMED = "EXPRESSION"
+"""Delta's name for the one rule without a name, that of ``replaceWhere``."""
+
+# PySpark writes the message of a failed expression, with the value it quotes, to standard error before anyone can catch it.
+for _name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+    PySparkLogger.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 
 class LakeError(RuntimeError):
@@ -152,11 +162,12 @@ def harmless_cause(error: Exception) -> str:
     worker = re.findall(r"ReadFault: [^\n]*", text)
     if worker:
         return str(worker[-1])
-    rules = sorted(set(_CAUSE.findall(text)))
-    if rules:
-        return f"refused by the rule {', '.join(rules)}"
+    broken = {"no row of another month" if rule == _UNNAMED else rule for rule in _CHECK.findall(text)}
+    broken |= {f"{column} NOT NULL" for column in _REQUIRED.findall(text)}
+    if broken:
+        return f"refused by the rule {', '.join(sorted(broken))}"
     condition = error.getCondition() if isinstance(error, PySparkException) else None
-    conditions = sorted(set(re.findall(r"\[([A-Z][A-Z0-9_.]{5,})\]", text)))
+    conditions = sorted(set(_CONDITION.findall(text)))
     return condition or ", ".join(conditions) or type(error).__name__
 
 

@@ -67,6 +67,7 @@ def launch(stage: str, month: str | None, command: Callable[[str, str | None], l
 
     Whatever ends the caller ends the stage with all its processes: a signal, an exception, and on Linux even SIGKILL.
     """
+    _log.info("%s begins", stage)
     with _sigterm_raises():
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command(stage, month)],

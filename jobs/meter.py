@@ -14,6 +14,7 @@ from jobs.run import Refused
 DUPLICATE = "duplicate"
 UNSPECIFIED = "unspecified"
 _IDENTIFIER = ("identifier_type", "identifier_key")
+_POSITION = ("file_number", "record_ordinal")
 
 
 @dataclass(frozen=True)
@@ -33,27 +34,42 @@ class Month:
 
 
 def settle_conflicts(records: DataFrame, duplicates: DataFrame, deliveries: DataFrame) -> DataFrame:
-    """Of records with one key and different content, keep the content that was delivered last.
+    """Of records with one key and different content, keep the one whose content was delivered last.
 
     Last is the greatest (file sequence, file hash, ordinal) over every delivery of the content, duplicates too, so that the order
-    of arrival does not matter.
+    of arrival does not matter. A record is kept or dropped with all its rows of the month.
 
     Args:
         records: accepted rows with ``record_key``, ``content_hash``, ``is_conflicting`` and position.
-        duplicates: rejected rows of reason duplicate, with key, content and position.
+        duplicates: rejected rows of reason duplicate, with key, content, position and the delivery of the accepted copy.
         deliveries: ``file_number, file_sequence, file_hash`` of every delivery.
     """
     keys = records.where("is_conflicting").select("record_key").distinct()
-    columns = ["record_key", "content_hash", "file_number", "record_ordinal"]
-    copies = records.select(*columns).unionByName(duplicates.select(*columns)).join(F.broadcast(keys), "record_key", "left_semi")
-    order = F.struct(F.coalesce("file_sequence", F.lit(-1)), "file_hash", "record_ordinal")
+    contending = records.join(F.broadcast(keys), "record_key", "left_semi")
+    copies = _copies(contending, duplicates.join(F.broadcast(keys), "record_key", "left_semi"))
+    # The accepted position ends the order, so that it is total.
+    order = F.struct(F.coalesce("file_sequence", F.lit(-1)), "file_hash", "record_ordinal", "accepted")
     latest = (
         copies.join(F.broadcast(deliveries), on="file_number", how="inner")
         .groupBy("record_key")
-        .agg(F.max_by("content_hash", order).alias("latest_content_hash"))
+        .agg(F.max_by("accepted", order).alias("latest"))
     )
     settled = records.join(F.broadcast(latest), on="record_key", how="left")
-    return settled.where("latest_content_hash IS NULL OR content_hash = latest_content_hash").drop("latest_content_hash")
+    return settled.where(F.col("latest").isNull() | (F.struct(*_POSITION) == F.col("latest"))).drop("latest")
+
+
+def _copies(contending: DataFrame, duplicates: DataFrame) -> DataFrame:
+    """Every delivery of each contending record: ``record_key``, where it was ``accepted``, and the position of this copy."""
+    is_parted = {"interval_index", "month_part"} <= set(contending.columns)
+    is_first_row = (F.col("interval_index") == 0) & (F.col("month_part") <= 1) if is_parted else F.lit(True)
+    # A duplicate has the hash of its first row only, which lies in another month if the record was split there.
+    first_content = F.max(F.when(is_first_row, F.col("content_hash"))).alias("first_content")
+    contents = contending.groupBy("record_key", *_POSITION).agg(first_content).withColumn("accepted", F.struct(*_POSITION))
+    held = contents.select("record_key", F.col("file_number").alias("duplicate_of_file_number"), "first_content", "accepted")
+    copies = duplicates.join(F.broadcast(held), on=["record_key", "duplicate_of_file_number"], how="inner")
+    repeated = copies.where("first_content IS NULL OR content_hash = first_content")
+    columns = ("record_key", "accepted", *_POSITION)
+    return contents.select(*columns).unionByName(repeated.select(*columns))
 
 
 def overlapping(assignments: DataFrame) -> DataFrame:
@@ -72,8 +88,8 @@ def overlapping(assignments: DataFrame) -> DataFrame:
 def attribute(records: DataFrame, assignments: DataFrame, subscribed: DataFrame) -> DataFrame:
     """Give each interval to the subscription that held its identifier when it closed.
 
-    Adds ``attribution`` (``holder``, ``unknown_identifier`` where nobody in the export held it, ``inactive_holder`` where the holder
-    was not active on any day of the month), ``subscription_key`` (null unless ``holder``), ``network`` and
+    Adds ``attribution`` (``holder``, ``unknown_identifier`` where nobody in the export held it, ``inactive_holder`` where the
+    holder was not active on any day of the month), ``subscription_key`` (null unless ``holder``), ``network`` and
     ``subscribed_technology``.
     """
     active = subscribed.select("subscription_key", F.lit(True).alias("is_active"))
@@ -120,7 +136,7 @@ def meter(attributed: DataFrame, networks: Mapping[str, str], month: Month, cuto
 
 
 def lost_records(rejected: DataFrame, balances: DataFrame, records: DataFrame, month: Month) -> DataFrame:
-    """Records of the month that are known to be lost: rejected, readable enough to say whose they were, and never delivered soundly.
+    """Records of the month that are known to be lost: rejected, but it is known whose they were, and never delivered soundly.
 
     A record whose time cannot be read counts for every month that its file has records of.
 
@@ -129,8 +145,9 @@ def lost_records(rejected: DataFrame, balances: DataFrame, records: DataFrame, m
     """
     refused = rejected.where(F.col("reason") != DUPLICATE).where("identifier_key IS NOT NULL")
     span = balances.where(F.col("first_closed_at") < F.lit(month.end)).where(F.col("last_closed_at") >= F.lit(month.begin))
-    in_file = refused.where("usage_month IS NULL").join(span.select("file_number").distinct(), "file_number", "left_semi")
-    lost = refused.where(F.col("usage_month") == F.lit(month.usage_month)).unionByName(in_file)
+    of_month = refused.where(F.col("usage_month") == F.lit(month.usage_month))
+    files = span.select("file_number").union(of_month.select("file_number")).distinct()
+    lost = of_month.unionByName(refused.where("usage_month IS NULL").join(files, "file_number", "left_semi"))
     keys = lost.where("record_key IS NOT NULL").select("record_key").distinct()
     delivered = records.join(F.broadcast(keys), "record_key", "left_semi").select("record_key").distinct()
     return lost.join(F.broadcast(delivered), "record_key", "left_anti").select(*_IDENTIFIER, "closed_at")
@@ -139,15 +156,16 @@ def lost_records(rejected: DataFrame, balances: DataFrame, records: DataFrame, m
 def subscribe(assignments: DataFrame, lost: DataFrame, month: Month, cutoff: int) -> DataFrame:
     """List every subscription that was active on a legal day of the month, with or without usage.
 
-    Active days are the days of the union of its activity intervals; a day counts when any moment of it is active. Brand and segment
-    are those of the latest assignment.
+    Active days are the days of the union of its activity intervals; a day counts when any moment of it is active. Brand and
+    segment are those of the latest assignment that began before the month ended.
 
     Returns:
         Rows of ``subscribed``.
     """
     # One bit a legal day: a union of intervals is an OR, its days a count of bits.
     days = assignments.withColumn("days", _active_days(month)).where("days <> 0")
-    latest = F.struct("assigned_from", "brand", "segment", "network")
+    has_begun = F.col("assigned_from") < F.lit(month.end)
+    latest = F.struct(has_begun.alias("has_begun"), "assigned_from", "brand", "segment", "network")
     subscriptions = days.groupBy("subscription_key").agg(
         F.max(latest).alias("latest"), F.bit_count(F.bit_or("days")).cast("int").alias("active_days")
     )

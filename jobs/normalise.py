@@ -20,8 +20,8 @@ Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
 _SECOND = 1_000_000
-_OFFSET = re.compile(r"^([+-])(\d{2}):?(00|15|30|45)$")
-_ISO = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})$"
+_OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):?(00|15|30|45)")
+_ISO = r"^[12]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?(Z|[+-](0\d|1[0-4]):?[0-5]\d)$"
 _EARLIEST = int(datetime(FIRST_YEAR, 2, 1, tzinfo=UTC).timestamp()) * _SECOND
 _LATEST = int(datetime(LAST_YEAR, 12, 1, tzinfo=UTC).timestamp()) * _SECOND
 
@@ -41,12 +41,17 @@ class Faults:
             faults.mark(pc.fill_null(pc.equal(records, reason), False).to_numpy(zero_copy_only=False), reason, None)
         return faults
 
-    def mark(self, wrong: Mask, reason: str, column: str | None) -> None:
+    def mark(self, wrong: Mask, reason: str | None, column: str | None) -> None:
         """Give rows that have no reason yet this one."""
         if not wrong.any():
             return
         self.reasons.append((reason, column))
         self.codes[wrong & (self.codes == 0)] = len(self.reasons) - 1
+
+    def include(self, others: Faults) -> None:
+        """Give rows that have no reason yet the one of the others."""
+        for code, (reason, column) in enumerate(others.reasons[1:], start=1):
+            self.mark(others.codes == code, reason, column)
 
     @property
     def sound(self) -> Mask:
@@ -98,6 +103,9 @@ def _matching(values: pa.StringArray, pattern: str) -> pa.StringArray:
 def integers(values: pa.Array, column: str, faults: Faults, what: str) -> Integers:
     """Whole numbers that are not negative; others are marked ``<what>_malformed`` or ``<what>_negative`` and read as 0."""
     if pa.types.is_integer(values.type):
+        if pa.types.is_uint64(values.type):
+            fits = pc.less_equal(values, pa.scalar(np.iinfo(np.int64).max, pa.uint64()))
+            values = pc.if_else(fits, values, pa.scalar(None, pa.uint64()))
         faults.mark(~is_valid(values), f"{what}_malformed", column)
         numbers = pc.fill_null(values, 0).cast(pa.int64()).to_numpy(zero_copy_only=False)
         faults.mark(numbers < 0, f"{what}_negative", column)
@@ -137,8 +145,7 @@ def instants(values: pa.Array, column: str, time: Time, offsets: pa.Array | None
     if pa.types.is_timestamp(values.type):
         found = _native(values, time, column, faults)
     elif time.format.startswith("epoch"):
-        scale = _SECOND if time.format == "epoch_s" else 1000
-        found = _masked(integers(values, column, faults, "time") * scale, faults.sound)
+        found = _epoch(values, time, column, faults)
     elif time.format == "iso8601":
         found = _iso(text(values))
     else:
@@ -151,8 +158,13 @@ def instants(values: pa.Array, column: str, time: Time, offsets: pa.Array | None
     return numbers, read & inside
 
 
-def _masked(numbers: Integers, sound: Mask) -> pa.Array:
-    return pa.array(numbers, mask=~sound)
+def _epoch(values: pa.Array, time: Time, column: str, faults: Faults) -> pa.Array:
+    scale = _SECOND if time.format == "epoch_s" else 1000
+    own = Faults(np.zeros(len(values), np.int16))
+    numbers = integers(values, column, own, "time")
+    faults.include(own)
+    # Beyond the calendar a product could overflow and come back into it.
+    return pa.array(np.minimum(numbers, _LATEST // scale) * scale, mask=~own.sound)
 
 
 def _iso(values: pa.StringArray) -> pa.Array:
@@ -184,7 +196,7 @@ def _local(values: pa.StringArray, time: Time, column: str, offsets: pa.Array | 
 
 
 def _offset_seconds(value: str) -> int | None:
-    match = _OFFSET.match(value)
+    match = _OFFSET.fullmatch(value)
     if not match:
         return None
     seconds = (int(match[2]) * 60 + int(match[3])) * 60
@@ -201,7 +213,7 @@ def _in_zone(naive: pa.Array, time: Time, column: str, faults: Faults) -> pa.Arr
     if pc.any(differs).as_py():
         back = read["latest"].cast(pa.timestamp("s")).cast(pa.timestamp("s", "UTC"))
         never = pc.and_(differs, pc.not_equal(pc.local_timestamp(back.cast(pa.timestamp("s", time.zone))), naive))
-        faults.mark(never.to_numpy(zero_copy_only=False), "time_does_not_exist", column)
+        faults.mark(pc.fill_null(never, False).to_numpy(zero_copy_only=False), "time_does_not_exist", column)
         if time.ambiguous == "reject":
             faults.mark(differs.to_numpy(zero_copy_only=False), "time_ambiguous", column)
     chosen = read["latest" if time.ambiguous == "latest" else "earliest"]
@@ -211,7 +223,7 @@ def _in_zone(naive: pa.Array, time: Time, column: str, faults: Faults) -> pa.Arr
 def _native(values: pa.Array, time: Time, column: str, faults: Faults) -> pa.Array:
     """A column that is a time already: an instant if it has a zone, else local time of the declared zone."""
     if values.type.tz is not None:
-        return values.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+        return values.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
     if time.zone is None:
         return pa.nulls(len(values), pa.int64())
     return _in_zone(values.cast(pa.timestamp("s"), safe=False), time, column, faults)

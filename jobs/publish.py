@@ -153,7 +153,7 @@ def _totals(rows: DataFrame) -> dict[str, Any]:
         F.sum("footprint_gco2e").cast("decimal(38,12)").alias("footprint_gco2e"),
         F.array_join(F.sort_array(F.collect_set("factor_set")), ", ").alias("factor_sets"),
     ).collect()[0]
-    return row.asDict()  # type: ignore[no-any-return]
+    return row.asDict()
 
 
 def _sum_if_complete(column: str) -> Any:
@@ -188,7 +188,7 @@ def _serve(workplace: Workplace) -> None:
 def _method_texts(workplace: Workplace, publication: Row) -> dict[tuple[str, str], str]:
     methods = [row.method_id for row in _rows_of(workplace, publication).select("method_id").distinct().collect()]
     folder = workplace.settings.factors
-    return {(method, language): method_text(folder, method, language) for method in methods for language in ("fr", "en")}  # type: ignore[arg-type]
+    return {(method, language): method_text(folder, method, language) for method in methods for language in ("fr", "en")}
 
 
 def _arrow_rows(workplace: Workplace, publication: Row) -> Iterator[pa.RecordBatch]:

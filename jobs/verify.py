@@ -73,6 +73,7 @@ def _measurements(workplace: Workplace, usage_month: date, cutoff: int) -> list[
     lake, rules = workplace.lake, read_rules()
     subscribed = _of_month(lake.read(SUBSCRIBED), usage_month)
     subscriptions = {row.network: row["count"] for row in subscribed.groupBy("network").count().collect()}
+    subscriptions[EVERY_NETWORK] = sum(subscriptions.values())
     counted = AsOf.now(lake).at(cutoff)
     daily = _daily_octets(workplace, settled_records(counted, delivery_ranks(lake), usage_month))
     found = [

@@ -240,7 +240,7 @@ def test_a_stage_gets_its_month_and_its_output_is_in_the_log(caplog):
 
     launch("meter", "2026-10", stage_that("import sys; print(*sys.argv[1:])"))
 
-    assert [record.getMessage() for record in caplog.records] == ["meter | meter 2026-10"]
+    assert [record.getMessage() for record in caplog.records] == ["meter begins", "meter | meter 2026-10"]
 
 
 def test_refused_data_is_told_from_a_failure():

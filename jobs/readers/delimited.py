@@ -190,6 +190,8 @@ def _parsed(
 
     readable = np.flatnonzero(~unreadable)
     octets = lines.octets[int(lines.starts[0]) :]
+    if len(readable) and _may_mislead(octets, lines.text(readable[-1]), layout):
+        return None
     if len(readable) < len(lines.starts):
         octets = b"\n".join(lines.text(line) for line in readable)
     try:
@@ -203,12 +205,26 @@ def _parsed(
     return sound, table.combine_chunks().to_batches()[0] if table.num_rows else _empty(columns)
 
 
+def _may_mislead(octets: bytes, last_line: bytes, layout: Delimited) -> bool:
+    """Arrow's count could agree with the lines although its records do not.
+
+    It ends a record at a lone carriage return, which can make up for one that a quoted line end swallowed, and it lets the end of
+    the block close a quote.
+    """
+    has_lone_return = octets.count(b"\r") != octets.count(b"\r\n")
+    return has_lone_return or _fields(last_line, layout) is None
+
+
 def _read_csv(octets: bytes, names: list[str], layout: Delimited, columns: Sequence[str], skip: object) -> pa.Table:
     if not octets:
         return pa.Table.from_batches([_empty(columns)])
+    # Transcoded here: Arrow would do it as it reads, into more than one block, and let the end of each close a quote.
+    octets = octets if layout.encoding == "utf-8" else octets.decode(layout.encoding).encode()
+    if octets.startswith(_BYTE_ORDER_MARK):
+        octets = _BYTE_ORDER_MARK + octets  # Arrow drops one at the start of what it is given, which is not the start of the file.
     return pyarrow.csv.read_csv(
         pa.BufferReader(octets),
-        pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=max(len(octets), 1), encoding=layout.encoding),
+        pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(octets)),
         pyarrow.csv.ParseOptions(delimiter=layout.delimiter, quote_char=layout.quote or False, invalid_row_handler=skip),
         pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns), strings_can_be_null=False
@@ -232,12 +248,21 @@ def _line_by_line(
 
 
 def _fields(octets: bytes, layout: Delimited) -> list[str] | None:
+    """Fields of one line as Arrow reads them; None if a quote is not closed or a carriage return stands alone."""
     text = octets.decode(layout.encoding, errors="replace")
-    quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    # Not strict, because Arrow is not: text after a closing quote belongs to the field. An open quote asks for the second line.
+    reader = csv.reader(
+        [text, ""],
+        delimiter=layout.delimiter,
+        quotechar=layout.quote,
+        quoting=csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE,
+    )
     try:
-        return next(csv.reader([text], delimiter=layout.delimiter, quotechar=layout.quote, quoting=quoting, strict=True), [])
+        fields = next(reader, [])
     except csv.Error:
         return None
+    return fields if reader.line_num == 1 else None
 
 
 def _fault(octets: bytes, fields: list[str] | None, expected: int, layout: Delimited) -> str | None:

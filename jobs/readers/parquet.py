@@ -11,6 +11,7 @@ import pyarrow.parquet
 from jobs.readers.block import Block, ReadFault, Tally, no_faults
 
 BLOCK_RECORDS = 1 << 16
+_DAMAGE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, pa.ArrowIndexError)
 
 
 def read_parquet(file: pa.NativeFile, columns: Sequence[str], tally: Tally) -> Iterator[Block]:
@@ -25,22 +26,30 @@ def read_parquet(file: pa.NativeFile, columns: Sequence[str], tally: Tally) -> I
         missing = [name for name in columns if name not in parquet.schema_arrow.names]
         if missing:
             raise ReadFault(f"the schema lacks {', '.join(missing)}")
+        yield from _row_groups(parquet, columns, tally)
+        counted = parquet.metadata.num_rows
+        if tally.records != counted:
+            raise ReadFault(f"the footer counts {counted} records, the row groups hold {tally.records}")
         tally.octets_header = parquet.metadata.serialized_size + 12
         tally.octets_records = tally.octets - tally.octets_header
-        yield from _row_groups(parquet, columns, tally)
-    except (pa.ArrowInvalid, OSError):
-        tally.octets_header = tally.octets_records = 0
+    except (*_DAMAGE, OSError, UnicodeDecodeError):
         raise ReadFault("not a Parquet file, or damaged") from None
 
 
 def _row_groups(parquet: pyarrow.parquet.ParquetFile, columns: Sequence[str], tally: Tally) -> Iterator[Block]:
-    tally.records = parquet.metadata.num_rows
-    first = 1
     for group in range(parquet.num_row_groups):
-        column = parquet.metadata.row_group(group).column(0)
-        offset = column.dictionary_page_offset or column.data_page_offset
         for batch in parquet.iter_batches(BLOCK_RECORDS, row_groups=[group], columns=list(columns), use_threads=False):
-            rows = batch.num_rows
+            rows, first = batch.num_rows, tally.records + 1
+            tally.records += rows
             ordinals = np.arange(first, first + rows, dtype=np.int64)
-            yield Block(batch, ordinals, np.full(rows, offset, np.int64), no_faults(rows))
-            first += rows
+            yield Block(batch, ordinals, np.full(rows, _offset(parquet, group, columns), np.int64), no_faults(rows))
+
+
+def _offset(parquet: pyarrow.parquet.ParquetFile, group: int, columns: Sequence[str]) -> int:
+    """Octet at which the records of a row group start.
+
+    Asked of a column whose pages have been read: of a damaged description of another, pyarrow ends the whole process.
+    """
+    chunks = parquet.metadata.row_group(group)
+    read = [chunks.column(at) for at, name in enumerate(parquet.schema.names) if name in columns]
+    return min(chunk.dictionary_page_offset or chunk.data_page_offset for chunk in read)

@@ -1,0 +1,97 @@
+"""Fixtures: one Spark session for all tests, and tables written as a reader would write them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from jobs.run import Settings
+from schemas.table import Table
+
+os.environ["TZ"] = "America/New_York"  # a zone that no figure may depend on
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Except from the rule that a warning is an error what no test can help."""
+    # PySpark leaves the sockets it fetched rows through to the garbage collector, which may find them in any later test.
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.*127.0.0.1:ResourceWarning")
+
+
+@pytest.fixture(scope="session")
+def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A var folder for the session, with the JARs that set-up resolved."""
+    folder = tmp_path_factory.mktemp("var")
+    (folder / "jars").symlink_to(Settings.from_environment().jars)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spark(var: Path) -> Iterator[Any]:
+    """One small Spark session: a start takes ten seconds and more."""
+    from jobs.spark import session
+
+    settings = Settings.from_environment({"FOOTPRINT_VAR": str(var), "FOOTPRINT_SPARK_MASTER": "local[2]"})
+    started = session(settings)
+    started.conf.set("spark.sql.shuffle.partitions", "2")
+    yield started
+    started.stop()
+
+
+def key(name: str) -> bytes:
+    """A readable stand-in for a 16-byte pseudonym."""
+    return name.encode().ljust(16, b"\0")
+
+
+def table_of(text: str, declared: Table) -> pa.Table:
+    """An Arrow table from a Markdown table: declared types, an empty cell is null, columns left out are filled with a default."""
+    lines = [line.strip().strip("|") for line in text.strip().splitlines() if not set(line.strip()) <= set("|-: ")]
+    names, *rows = [[cell.strip() for cell in line.split("|")] for line in lines]
+    records = [{n: _value(v, declared.column(n).sql_type) for n, v in zip(names, row, strict=True)} for row in rows]
+    for record in records:
+        for column in declared.columns:
+            if column.name not in record:
+                record[column.name] = _default(column.sql_type) if column.is_required else None
+    return pa.Table.from_pylist(records, schema=declared.arrow_schema)
+
+
+def rows(spark: Any, declared: Table, text: str) -> Any:
+    """A Spark frame from a Markdown table, in the columns of a declared table."""
+    return spark.createDataFrame(table_of(text, declared), declared.spark_schema)
+
+
+def _value(text: str, sql_type: str) -> Any:
+    if not text:
+        return None
+    if sql_type.startswith("DECIMAL"):
+        return Decimal(text)
+    convert = {
+        "BINARY": key,
+        "DATE": date.fromisoformat,
+        "TIMESTAMP": lambda t: datetime.fromisoformat(t).replace(tzinfo=UTC) if "+" not in t else datetime.fromisoformat(t),
+        "BOOLEAN": lambda t: {"true": True, "false": False}[t],
+        "INT": lambda t: int(t.replace("_", "")),
+        "BIGINT": lambda t: int(t.replace("_", "")),
+        "STRING": str,
+    }[sql_type]
+    return convert(text)
+
+
+def _default(sql_type: str) -> Any:
+    if sql_type.startswith("DECIMAL"):
+        return Decimal(0)
+    return {
+        "BINARY": key("nobody"),
+        "DATE": date(2026, 10, 1),
+        "TIMESTAMP": datetime(2026, 10, 15, 12, tzinfo=UTC),
+        "BOOLEAN": False,
+        "INT": 0,
+        "BIGINT": 0,
+        "STRING": "-",
+    }[sql_type]

@@ -1,0 +1,108 @@
+"""Whether a month is fit: every rule is declared whole, and a measurement passes up to its limits and not beyond."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from data_quality.judge import Measurement, judge
+from data_quality.rules import EVERY_NETWORK, LIMITS, Rule, read_rules, rule_for
+
+NETWORKS = ("fixed", "mobile", EVERY_NETWORK)
+SHARE = Rule("share", None, None, Decimal("0.02"), "share", True, 0, "A share.", "a choice")
+BAND = Rule("band", "mobile", Decimal(4), Decimal(50), "GB", True, 1000, "A mean.", None)
+ZERO = Rule("zero", None, Decimal(0), Decimal(0), "octets", True, 0, "A difference.", None)
+
+
+def test_every_rule_says_what_it_measures_what_it_may_be_and_in_which_unit():
+    rules = read_rules()
+
+    assert rules
+    for (name, network), rule in rules.items():
+        assert (rule.name, rule.network) == (name, network)
+        assert network in (None, "fixed", "mobile")
+        assert rule.lowest is not None or rule.highest is not None, f"{name} has no limit"
+        assert rule.lowest is None or rule.highest is None or rule.lowest <= rule.highest, name
+        assert rule.description.endswith("."), name
+        assert rule.unit, name
+        # A limit that is neither zero nor a definition comes from somewhere.
+        is_chosen = any(limit not in (None, Decimal(0)) for limit in (rule.lowest, rule.highest))
+        assert bool(rule.source) or not is_chosen, f"{name} has a limit without a source"
+
+
+def test_a_rule_is_declared_for_each_network_or_for_all():
+    rules = read_rules()
+
+    for name in {name for name, _ in rules}:
+        of_networks = {network for declared, network in rules if declared == name}
+        assert of_networks in ({None}, {"fixed", "mobile"}), name
+
+
+def test_a_network_has_its_own_rule_or_the_one_for_all_and_an_unknown_rule_is_an_error():
+    rules = read_rules()
+
+    assert rule_for(rules, "mean_gigabytes_per_subscription", "mobile").network == "mobile"
+    assert rule_for(rules, "rejected_records_share", "mobile").network is None
+    with pytest.raises(KeyError):
+        rule_for(rules, "mean_gigabytes_per_subscription", EVERY_NETWORK)
+    with pytest.raises(KeyError):
+        rule_for(rules, "nobody_measures_this", "mobile")
+
+
+def test_every_rule_that_verify_measures_is_declared_and_every_declared_rule_is_measured():
+    measured = set(re.findall(r'yield "(\w+)"', (LIMITS.parent.parent / "jobs" / "verify.py").read_text(encoding="utf-8")))
+
+    assert measured == {name for name, _ in read_rules()}
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[tuple[Measurement, bool]], Path]:
+    """One judgement of measurements at and beyond their limits: Great Expectations takes ten seconds to import."""
+    cases = {
+        "fixed": [(SHARE, "0.02"), (BAND, "4"), (ZERO, "0")],
+        "mobile": [(SHARE, "0.020000000001"), (BAND, "50"), (ZERO, "1")],
+        "all": [(SHARE, None), (BAND, "3.999999999999"), (ZERO, "-1")],
+        "other": [(SHARE, "0"), (BAND, "50.000000000001"), (ZERO, None)],
+    }
+    measurements = [
+        Measurement(network, rule, None if value is None else Decimal(value), is_blocking=rule is not BAND)
+        for network, found in cases.items()
+        for rule, value in found
+    ]
+    pages = tmp_path_factory.mktemp("pages") / "2026-10"
+    return list(zip(measurements, judge(measurements, "2026-10", pages), strict=True)), pages
+
+
+@pytest.mark.slow
+def test_a_measurement_passes_up_to_its_limits_and_where_nothing_was_measured(judged):
+    found = {(m.network, m.rule.name): passed for m, passed in judged[0]}
+
+    assert {name for name, passed in found.items() if not passed} == {
+        ("mobile", "share"),
+        ("all", "band"),
+        ("other", "band"),
+        ("mobile", "zero"),
+        ("all", "zero"),
+    }
+
+
+@pytest.mark.slow
+def test_the_judgement_is_written_as_pages_that_name_every_measured_rule(judged):
+    measurements, pages = judged
+    html = {page.relative_to(pages).parts[0]: page.read_text(encoding="utf-8") for page in pages.rglob("*.html")}
+
+    assert (pages / "index.html").is_file()
+    for measurement, _ in measurements:
+        is_named = measurement.column in html["validations"]
+        assert is_named == (measurement.measured is not None), measurement.column
+    # The frame judged has one row, and no value that failed is listed as a row's.
+    assert "Sampled Unexpected Values" not in html["validations"]
+    assert "50.000000000001" not in html["validations"]
+
+
+@pytest.mark.slow
+def test_a_month_with_nothing_to_measure_passes(tmp_path):
+    assert judge([Measurement("all", SHARE, None, True)], "2026-11", tmp_path / "pages") == [True]

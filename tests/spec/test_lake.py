@@ -1,0 +1,291 @@
+"""The lake refuses a wrong row without quoting it, never erases a month, and is read alike by everyone."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from datetime import UTC, date, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas import tables
+from schemas.tables import ACCEPTED, BATCHES, ESTIMATED, FACTORS, METERED, PUBLISHED, REVISIONS, SUBSCRIBED, TABLES
+from tests.conftest import key, rows
+
+pytestmark = pytest.mark.spark
+
+OCTOBER, NOVEMBER = date(2026, 10, 1), date(2026, 11, 1)
+SECRET = "0612345678"
+
+
+@pytest.fixture(scope="module")
+def lake(spark, tmp_path_factory: pytest.TempPathFactory):
+    """One lake for the tests of this module; each has tables of its own."""
+    from jobs.lake import Lake
+
+    return Lake(spark, str(tmp_path_factory.mktemp("lake")), lambda: None)
+
+
+def log_of(lake, table) -> list[dict[str, Any]]:
+    """The actions of a table's Delta log."""
+    commits = sorted(Path(lake.path(table), "_delta_log").glob("*.json"))
+    return [json.loads(line) for commit in commits for line in commit.read_text(encoding="utf-8").splitlines()]
+
+
+def subscriptions(lake, table) -> set[tuple[str, str]]:
+    """Month and name of the rows of a table."""
+    return {
+        (f"{row.usage_month:%Y-%m}", bytes(row.subscription_key).rstrip(b"\0").decode())
+        for row in lake.read(table).collect()
+    }
+
+
+# Refusals
+
+
+@pytest.fixture(scope="module")
+def refusals(spark, lake) -> dict[str, Any]:
+    """Writes that must fail, each with a value that nobody may read in what is said about it."""
+    from pyspark.sql import functions as F
+
+    from jobs.estimate import estimate
+
+    sound = rows(spark, SUBSCRIBED, "| subscription_key | network | active_days |\n| ana | mobile | 31 |")
+    of_secret = sound.withColumn("subscription_key", F.lit(SECRET).cast("binary"))
+    without_factor = estimate(
+        rows(spark, METERED, "| subscription_key |\n| ana |").limit(0),
+        of_secret.withColumn("brand", F.lit(SECRET)),
+        rows(spark, FACTORS, "| brand | network | component |\n| other | mobile | volume |"),
+        "factors-1",
+    )
+    return {
+        "a rule": (SUBSCRIBED, of_secret.withColumn("network", F.lit(SECRET))),
+        "a required column": (SUBSCRIBED, of_secret.withColumn("brand", F.when(F.col("network") == "-", F.lit(SECRET)))),
+        "a missing factor": (ESTIMATED, without_factor),
+        "a cast": (SUBSCRIBED, sound.withColumn("active_days", F.concat(F.lit(f"[A{SECRET}]"), "network").cast("int"))),
+        "an expression": (SUBSCRIBED, sound.withColumn("active_days", F.expr(f"CAST(concat('{SECRET}', network) AS INT)"))),
+    }
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("a rule", "subscribed: refused by the rule network_is_known"),
+        ("a required column", "subscribed: refused by the rule brand NOT NULL"),
+        ("a missing factor", "estimated: refused by the rule factor_id NOT NULL"),
+        ("a cast", "subscribed: CAST_INVALID_INPUT"),
+        ("an expression", "subscribed: CAST_INVALID_INPUT"),
+    ],
+)
+@pytest.mark.parametrize("write", ["append", "replace_month"])
+def test_a_wrong_row_is_refused_by_table_and_rule_and_its_values_are_said_nowhere(
+    lake, refusals, var, capfd, case, said, write
+):
+    from jobs.lake import LakeError
+
+    table, frame = refusals[case]
+
+    with pytest.raises(LakeError) as refused:
+        lake.append(table, frame) if write == "append" else lake.replace_month(table, frame, OCTOBER)
+
+    assert str(refused.value) == said
+    printed = capfd.readouterr()
+    told = [*traceback.format_exception(refused.value), printed.out, printed.err]
+    told.append((var / "log" / "spark.log").read_text(encoding="utf-8", errors="replace"))
+    assert not [text for text in told if SECRET in text or SECRET.encode().hex() in text.lower()]
+    assert lake.read(table).isEmpty()
+
+
+def test_a_frame_of_other_columns_or_types_is_refused_before_it_is_written(spark, lake):
+    from pyspark.sql import functions as F
+
+    from jobs.lake import LakeError
+
+    sound = rows(spark, METERED, "| subscription_key |\n| ana |")
+
+    with pytest.raises(LakeError, match=r"metered: columns differ from the declaration: \['extra', 'network'\]"):
+        lake.append(METERED, sound.drop("network").withColumn("extra", F.lit(1)))
+    with pytest.raises(LakeError, match="metered: types differ from the declaration: octets_up is int"):
+        lake.append(METERED, sound.withColumn("octets_up", F.lit(1)))
+
+
+# Months
+
+
+def test_a_month_is_replaced_whole_and_an_empty_or_foreign_frame_leaves_it_as_it_was(spark, lake):
+    from jobs.lake import EmptyMonthError, LakeError
+
+    def month(text: str):
+        return rows(spark, METERED, f"| usage_month | subscription_key | attribution |{text}")
+
+    ana, ben = "\n| 2026-10-01 | ana | holder |", "\n| 2026-10-01 | ben | holder |"
+    cy = "\n| 2026-11-01 | cy | holder |"
+    lake.replace_month(METERED, month(ana), OCTOBER)
+    lake.replace_month(METERED, month(cy), NOVEMBER)
+    lake.replace_month(METERED, month(ben), OCTOBER)
+    version = lake.version(METERED)
+
+    with pytest.raises(EmptyMonthError, match="metered of 2026-10 would be empty: the month is left as it was"):
+        lake.replace_month(METERED, month(ben).limit(0), OCTOBER)
+    with pytest.raises(LakeError, match="metered: refused by the rule no row of another month"):
+        lake.replace_month(METERED, month(ben + cy), OCTOBER)
+
+    assert subscriptions(lake, METERED) == {("2026-10", "ben"), ("2026-11", "cy")}
+    assert lake.version(METERED) == version
+    assert len(lake.files_of_month(METERED, OCTOBER)) == 1
+
+
+# Numbers and fences
+
+
+def test_an_append_whose_number_was_written_before_is_skipped(spark, lake):
+    def publication(number: int):
+        return rows(spark, REVISIONS, f"| subscription_key | publication_id |\n| row {number} | {number} |")
+
+    for number in (1, 1, 3, 2, 3):
+        lake.append(REVISIONS, publication(number), number)
+
+    assert {(row.subscription_key, row.publication_id) for row in lake.read(REVISIONS).collect()} == {("row 1", 1), ("row 3", 3)}
+    assert lake.read(REVISIONS, version=1).count() == 1
+    assert lake.read(REVISIONS, version=-1).isEmpty()
+
+
+def test_a_writer_that_lost_its_turn_writes_nothing(spark, lake):
+    from jobs.lake import Lake
+
+    class LostTurn(Exception):
+        pass
+
+    def lost() -> None:
+        raise LostTurn
+
+    late = Lake(spark, lake.root, lost)
+    version, row = lake.version(REVISIONS), rows(spark, REVISIONS, "| subscription_key |\n| late |")
+
+    with pytest.raises(LostTurn):
+        late.append(REVISIONS, row)
+    with pytest.raises(LostTurn):
+        late.replace_month(REVISIONS, row, OCTOBER)
+    with pytest.raises(LostTurn):
+        late.append(PUBLISHED, row)
+    assert lake.version(REVISIONS) == version
+    assert not lake.exists(PUBLISHED)
+    assert lake.read(PUBLISHED).columns == list(PUBLISHED.names)
+
+
+# Readers
+
+
+def test_no_statistics_are_declared_for_a_pseudonym_a_hash_or_a_time_of_a_person():
+    for table in TABLES:
+        kept = {name: table.column(name).sql_type for name in table.statistics}
+        assert not [name for name, sql_type in kept.items() if sql_type == "BINARY" or name.endswith(("_key", "_hash"))]
+
+
+@pytest.fixture(scope="module")
+def shared(spark, lake) -> dict[str, list[dict[str, Any]]]:
+    """Rows of every type of column, with and without partitions, as Spark reads them."""
+    lake.append(
+        ACCEPTED,
+        rows(
+            spark,
+            ACCEPTED,
+            """
+            | usage_month | file_number | record_key | identifier_key | opened_at               | closed_at        | octets_down      | is_prorated |
+            | 2026-10-01  | 1           |            | ana            |                         | 2026-10-10 12:00 | 9007199254740993 | false       |
+            | 2026-10-01  | 2           | key        | ben            | 2026-10-10 11:59:59.999999 | 2026-10-10 12:00 | 0             | true        |
+            | 2026-11-01  | 3           | key        | été            | 2026-10-31 23:00        | 2026-10-31 23:01 | 1                | false       |
+            """,
+        ),
+    )
+    lake.append(
+        ESTIMATED,
+        rows(
+            spark,
+            ESTIMATED,
+            """
+            | subscription_key | component    | access_technology | quantity           | gco2e_per_unit        | gco2e                     | gco2e_low |
+            | ana              | volume       | 4G                | 99999999.999999999 | 9999.99999999999999   | 999999999999.999999999999 |           |
+            | ana              | subscription |                   | 0.000000001        | 0.00000000000001      | 0.000000000001            | 0         |
+            """,
+        ),
+    )
+    batch = {"state": "planned", "base_versions": "{}", "code_version": "0", "written_at": datetime(2026, 11, 1, tzinfo=UTC)}
+    numbers = [{"batch": 1, "file_numbers": [1, 2], "withdrawn_file_numbers": [], "reason": None}]
+    lake.append(BATCHES, lake.rows(BATCHES, [batch | row for row in numbers]))
+    return {table.name: canonical(table, lake.read(table).toArrow()) for table in (ACCEPTED, ESTIMATED, BATCHES)}
+
+
+def canonical(table, arrow) -> list[dict[str, Any]]:
+    """The rows of an Arrow table in the order of the table's key, times in UTC."""
+    records = arrow.select(list(table.names)).to_pylist()
+    for record in records:
+        for column, value in record.items():
+            if isinstance(value, datetime):
+                record[column] = value.astimezone(UTC)
+    return sorted(records, key=lambda record: [str(record[name]) for name in table.key])
+
+
+def test_a_lake_written_by_spark_is_read_alike_by_deltalake_polars_and_duckdb(lake, shared):
+    import duckdb
+    import polars
+    from deltalake import DeltaTable
+
+    # The extension comes in a wheel and is loaded from its file: nothing is fetched.
+    wheel = find_spec("duckdb_extension_delta")
+    assert wheel is not None
+    assert wheel.origin is not None
+    (extension,) = Path(wheel.origin).parent.rglob("delta.duckdb_extension")
+    with duckdb.connect() as connection:
+        connection.execute(f"LOAD '{extension}'")
+        for table in (ACCEPTED, ESTIMATED, BATCHES):
+            path, expected = lake.path(table), shared[table.name]
+            assert expected
+            assert canonical(table, DeltaTable(path).to_pyarrow_table()) == expected, table.name
+            assert canonical(table, polars.read_delta(path).to_arrow()) == expected, table.name
+            found = connection.execute(f"SELECT * FROM delta_scan('{path}')").to_arrow_table()
+            assert canonical(table, found) == expected, table.name
+
+
+def test_a_value_comes_back_from_the_lake_as_it_was_written(shared):
+    first, second, third = shared["accepted"]
+    assert (first["octets_down"], first["record_key"], first["opened_at"]) == (9007199254740993, None, None)
+    assert second["opened_at"] == datetime(2026, 10, 10, 11, 59, 59, 999999, tzinfo=UTC)
+    assert third["identifier_key"] == key("été")
+    assert str(shared["estimated"][1]["gco2e"]) == "999999999999.999999999999"
+
+
+def test_the_delta_log_holds_no_value_of_a_person_and_needs_no_feature_that_a_reader_lacks(lake, shared):
+    # The tables that earlier tests of this module wrote count too, with every row they refused.
+    for table in [table for table in TABLES if lake.exists(table)]:
+        text = "\n".join(map(json.dumps, log_of(lake, table)))
+        assert SECRET not in text, table.name
+        for action in log_of(lake, table):
+            statistics = json.loads(action.get("add", {}).get("stats") or "{}")
+            for ends in ("minValues", "maxValues"):
+                assert set(statistics.get(ends, {})) <= set(table.statistics), table.name
+            if protocol := action.get("protocol"):
+                assert protocol["minReaderVersion"] == 1, table.name
+                assert "readerFeatures" not in protocol, table.name
+                features = set(protocol.get("writerFeatures", [])) <= {"appendOnly", "invariants", "checkConstraints"}
+                assert protocol["minWriterVersion"] <= 3 or features, table.name
+    with_ends = [a for a in log_of(lake, ACCEPTED) if "minValues" in a.get("add", {}).get("stats", "")]
+    assert with_ends, "accepted keeps the ends of its batches and times, so that a month is found"
+
+
+def test_a_table_carries_its_meaning_its_rules_and_its_retention(lake, shared):
+    for table in (ACCEPTED, ESTIMATED, BATCHES):
+        (metadata,) = [action["metaData"] for action in log_of(lake, table) if "metaData" in action]
+        assert metadata["description"] == table.comment
+        fields = json.loads(metadata["schemaString"])["fields"]
+        assert {f["name"]: f["metadata"]["comment"] for f in fields} == {c.name: c.comment for c in table.columns}
+        assert {f["name"]: f["nullable"] for f in fields} == {c.name: not c.is_required for c in table.columns}
+        settings = metadata["configuration"]
+        rules = {name.removeprefix("delta.constraints."): rule for name, rule in settings.items() if ".constraints." in name}
+        assert rules == table.checks
+        assert settings["delta.logRetentionDuration"] == f"interval {table.history_days} days"
+        assert metadata["partitionColumns"] == list(table.partitioned_by)
+    assert tables.HISTORY_DAYS == 3650

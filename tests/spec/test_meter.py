@@ -1,0 +1,510 @@
+"""Whose usage it is, what of it counts once, and who was subscribed on how many days.
+
+The month is October 2026 in Paris: from 2026-09-30 22:00 to 2026-10-31 23:00 UTC, since the clocks go back on the 25th.
+Times without an offset are UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from itertools import permutations
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from jobs.legal_calendar import bounds
+from jobs.run import Refused
+from schemas.tables import ACCEPTED, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
+from tests.conftest import rows
+
+pytestmark = pytest.mark.spark
+
+PARIS = "Europe/Paris"
+DELIVERIES = "file_number BIGINT, file_sequence BIGINT, file_hash STRING"
+NETWORKS = {"pgw": "mobile", "bng": "fixed"}
+
+
+def month_of(first: date):
+    from jobs.meter import Month
+
+    return Month(first, *bounds(first, ZoneInfo(PARIS)), PARIS)
+
+
+OCTOBER = month_of(date(2026, 10, 1))
+
+
+def name(pseudonym: bytes | None) -> str | None:
+    """The name that ``key`` made a pseudonym of."""
+    return None if pseudonym is None else bytes(pseudonym).rstrip(b"\0").decode()
+
+
+def metered(spark, records: str, assignments: str, subscribed: str):
+    """Rows of ``metered`` for records, assignments and subscriptions written as tables."""
+    from jobs.meter import attribute, meter
+
+    holders = rows(spark, SUBSCRIPTIONS, assignments)
+    attributed = attribute(rows(spark, ACCEPTED, records), holders, rows(spark, SUBSCRIBED, subscribed))
+    return meter(attributed, NETWORKS, OCTOBER, cutoff=7)
+
+
+def subscribed_of(spark, assignments: str, month=OCTOBER, lost=None):
+    """Rows of ``subscribed`` by name."""
+    from jobs.meter import subscribe
+
+    holders = rows(spark, SUBSCRIPTIONS, assignments)
+    nothing = rows(spark, REJECTED, "| identifier_type |").select("identifier_type", "identifier_key", "closed_at")
+    found = subscribe(holders, nothing if lost is None else lost, month, 7).collect()
+    assert len({row.subscription_key for row in found}) == len(found)
+    return {name(row.subscription_key): row for row in found}
+
+
+# Attribution
+
+
+def test_usage_goes_to_the_holder_of_the_identifier_when_the_interval_closed(spark):
+    found = metered(
+        spark,
+        """
+        | source | identifier_type | identifier_key | opened_at        | closed_at           | octets_down |
+        | pgw    | imsi            | sim            | 2026-10-10 09:00 | 2026-10-10 11:59:59 | 1           |
+        | pgw    | imsi            | sim            | 2026-10-10 09:00 | 2026-10-10 12:00    | 10          |
+        | pgw    | imsi            | sim            | 2026-10-10 12:00 | 2026-10-10 13:00    | 100         |
+        """,
+        # Half-open: what closes exactly at the hand-over is the new holder's.
+        """
+        | identifier_type | identifier_key | subscription_key | network | assigned_from    | assigned_to      |
+        | imsi            | sim            | ana              | mobile  | 2026-01-01       | 2026-10-10 12:00 |
+        | imsi            | sim            | ben              | mobile  | 2026-10-10 12:00 |                  |
+        """,
+        """
+        | subscription_key | network |
+        | ana              | mobile  |
+        | ben              | mobile  |
+        """,
+    )
+
+    assert {name(row.subscription_key): row.octets_down for row in found.collect()} == {"ana": 1, "ben": 10 + 100}
+
+
+def test_usage_without_an_active_holder_stays_visible_under_its_marker(spark):
+    found = metered(
+        spark,
+        """
+        | source | identifier_type | identifier_key | closed_at        | octets_up | octets_down |
+        | pgw    | imsi            | sim            | 2026-10-10 12:00 | 1         | 2           |
+        | pgw    | imsi            | stranger       | 2026-10-10 12:00 | 10        | 20          |
+        | bng    | mac             | stranger       | 2026-10-10 12:00 | 100       | 200         |
+        | bng    | line_id         | old line       | 2026-10-10 12:00 | 1000      | 2000        |
+        | pgw    | msisdn          | sim            | 2026-10-10 12:00 | 10000     | 20000       |
+        | pgw    | imsi            | gone           | 2026-10-10 12:00 | 100000    | 200000      |
+        """,
+        # The old line has a holder who is not subscribed in October; the msisdn only looks like the imsi; gone has ended just then.
+        """
+        | identifier_type | identifier_key | subscription_key | network | assigned_from | assigned_to      |
+        | imsi            | sim            | ana              | mobile  | 2026-01-01    |                  |
+        | line_id         | old line       | cy               | fixed   | 2026-01-01    |                  |
+        | imsi            | gone           | ana              | mobile  | 2026-01-01    | 2026-10-10 12:00 |
+        """,
+        """
+        | subscription_key | network |
+        | ana              | mobile  |
+        """,
+    )
+    rows_of = found.collect()
+
+    octets = {
+        (row.attribution, row.network, name(row.subscription_key), row.access_technology): (row.octets_up, row.octets_down)
+        for row in rows_of
+    }
+    assert octets == {
+        ("holder", "mobile", "ana", "-"): (1, 2),
+        ("unknown_identifier", "mobile", None, "unspecified"): (10 + 10000 + 100000, 20 + 20000 + 200000),
+        ("unknown_identifier", "fixed", None, "unspecified"): (100, 200),
+        ("inactive_holder", "fixed", None, "-"): (1000, 2000),
+    }
+    assert {(row.usage_month, row.batch_cutoff) for row in rows_of} == {(date(2026, 10, 1), 7)}
+    assert {field.name: field.dataType for field in found.schema} == {f.name: f.dataType for f in METERED.spark_schema}
+
+
+def test_usage_is_added_up_by_technology_and_roaming_zone(spark):
+    found = metered(
+        spark,
+        """
+        | source | identifier_type | identifier_key | access_technology | roaming_zone | octets_up | octets_down | month_part | is_estimated |
+        | pgw    | imsi            | sim            | 4G                | home         | 1         | 2           | 0          | false        |
+        | pgw    | imsi            | sim            | 4G                | home         | 10        | 20          | 1          | false        |
+        | pgw    | imsi            | sim            | 4G                | home         | 100       | 200         | 2          | false        |
+        | pgw    | imsi            | sim            | 4G                | roaming      | 1000      | 2000        | 0          | true         |
+        | pgw    | imsi            | sim            | 4G                | roaming      | 10000     | 20000       | 0          | false        |
+        | pgw    | imsi            | sim            |                   | home         | 3         | 0           | 0          | false        |
+        | pgw    | imsi            | stranger       |                   | home         | 5         | 0           | 0          | false        |
+        """,
+        """
+        | identifier_type | identifier_key | subscription_key | network | access_technology | assigned_from |
+        | imsi            | sim            | ana              | mobile  | 5G                | 2026-01-01    |
+        """,
+        """
+        | subscription_key | network |
+        | ana              | mobile  |
+        """,
+    )
+
+    # The record's technology, else the subscription's, else unspecified; part 2 of a record was counted with part 1.
+    assert {
+        (name(row.subscription_key), row.access_technology, row.roaming_zone): (
+            row.octets_up,
+            row.octets_down,
+            row.intervals,
+            row.is_estimated,
+        )
+        for row in found.collect()
+    } == {
+        ("ana", "4G", "home"): (1 + 10 + 100, 2 + 20 + 200, 2, False),
+        ("ana", "4G", "roaming"): (1000 + 10000, 2000 + 20000, 2, True),
+        ("ana", "5G", "home"): (3, 0, 1, False),
+        (None, "unspecified", "home"): (5, 0, 1, False),
+    }
+
+
+# Holders
+
+
+def test_an_identifier_with_two_holders_at_once_is_refused_by_its_place(spark):
+    from jobs.meter import require_one_holder
+
+    assignments = rows(
+        spark,
+        SUBSCRIPTIONS,
+        """
+        | source | file_number | record_ordinal | identifier_type | identifier_key | subscription_key | assigned_from | assigned_to |
+        | crm    | 3           | 1              | imsi            | moved          | ana              | 2026-01-01    | 2026-10-10  |
+        | crm    | 3           | 2              | imsi            | moved          | ben              | 2026-10-10    |             |
+        | crm    | 3           | 3              | imsi            | shared         | ana              | 2026-01-01    |             |
+        | crm    | 3           | 4              | imsi            | shared         | ben              | 2026-02-01    | 2026-02-02  |
+        | crm    | 3           | 5              | imsi            | shared         | cy               | 2026-03-01    |             |
+        | crm    | 3           | 6              | msisdn          | shared         | dee              | 2026-01-01    |             |
+        | crm    | 3           | 7              | imsi            | never          | ana              | 2026-05-01    | 2026-05-01  |
+        | crm    | 3           | 8              | imsi            | never          | ben              | 2026-01-01    |             |
+        """,
+    )
+
+    require_one_holder(assignments.where("identifier_key <> CAST('shared' AS BINARY)").where("record_ordinal NOT IN (3, 4, 5)"))
+    with pytest.raises(Refused) as refused:
+        require_one_holder(assignments)
+    assert str(refused.value) == (
+        "2 assignments overlap another holder of the same identifier, the first at source crm, delivery 3, record 4"
+    )
+
+
+def test_subscriptions_that_are_both_fixed_and_mobile_in_the_month_are_counted(spark):
+    from jobs.meter import networks_that_differ
+
+    assignments = rows(
+        spark,
+        SUBSCRIPTIONS,
+        """
+        | subscription_key | network | active_from | active_to        |
+        | ana              | fixed   | 2026-01-01  |                  |
+        | ana              | mobile  | 2026-01-01  |                  |
+        | ben              | mobile  | 2026-01-01  |                  |
+        | ben              | mobile  | 2026-02-01  |                  |
+        | cy               | mobile  | 2026-01-01  | 2026-09-30 22:00 |
+        | cy               | fixed   | 2026-10-01  |                  |
+        """,
+    )
+
+    assert networks_that_differ(assignments, OCTOBER) == 1
+
+
+# Records with one key and different content
+
+
+def delivered(spark, records, duplicates, deliveries):
+    """The octets that count, by key."""
+    from jobs.meter import settle_conflicts
+
+    settled = settle_conflicts(
+        rows(spark, ACCEPTED, records), rows(spark, REJECTED, duplicates), spark.createDataFrame(deliveries, DELIVERIES)
+    )
+    assert sorted(settled.columns) == sorted(ACCEPTED.names)
+    found: dict[str | None, list[int]] = {}
+    for row in settled.collect():
+        found.setdefault(name(row.record_key), []).append(row.octets_down)
+    return {record: sorted(octets) for record, octets in found.items()}
+
+
+NO_DUPLICATES = "| record_key |"
+
+
+def test_of_conflicting_records_the_one_delivered_last_counts(spark):
+    found = delivered(
+        spark,
+        """
+        | record_key  | content_hash | file_number | record_ordinal | octets_down | is_conflicting |
+        | by sequence | 1            | 1           | 9              | 1           | false          |
+        | by sequence | 2            | 2           | 1              | 2           | true           |
+        | by hash     | 1            | 4           | 1              | 1           | true           |
+        | by hash     | 2            | 3           | 9              | 2           | false          |
+        | by ordinal  | 1            | 1           | 8              | 1           | false          |
+        | by ordinal  | 2            | 1           | 7              | 2           | true           |
+        | unnumbered  | 1            | 5           | 9              | 1           | true           |
+        | unnumbered  | 2            | 1           | 1              | 2           | false          |
+        | alone       | 1            | 1           | 2              | 5           | false          |
+        |             | 1            | 1           | 3              | 6           | false          |
+        |             | 1            | 2           | 3              | 7           | false          |
+        """,
+        NO_DUPLICATES,
+        [(1, 10, "zz"), (2, 11, "aa"), (3, 12, "bb"), (4, 12, "cc"), (5, None, "zz")],
+    )
+
+    assert found == {"by sequence": [2], "by hash": [1], "by ordinal": [1], "unnumbered": [2], "alone": [5], None: [6, 7]}
+
+
+def test_the_record_that_counts_does_not_depend_on_the_order_of_arrival(spark):
+    # One content of 1 octet in the files of sequence 1 and 3, another of 2 octets in that of 2: the third delivery is the last.
+    accepted = ["| record_key | content_hash | file_number | record_ordinal | octets_down | is_conflicting |"]
+    duplicate = ["| record_key | content_hash | file_number | record_ordinal | reason | duplicate_of_file_number |"]
+    deliveries = []
+    for order, arrival in enumerate(permutations((1, 2, 3)), start=1):
+        first: dict[int, int] = {}
+        for position, sequence in enumerate(arrival, start=1):
+            content, number = {1: 1, 2: 2, 3: 1}[sequence], 10 * order + position
+            deliveries.append((number, sequence, f"hash {sequence}"))
+            if content in first:
+                duplicate.append(f"| k{order} | {content} | {number} | 1 | duplicate | {first[content]} |")
+            else:
+                accepted.append(f"| k{order} | {content} | {number} | 1 | {content} | {'true' if first else 'false'} |")
+                first[content] = number
+
+    found = delivered(spark, "\n".join(accepted), "\n".join(duplicate), deliveries)
+
+    assert found == {f"k{order}": [1] for order in range(1, 7)}
+
+
+def test_a_duplicate_ranks_its_record_in_every_month_that_the_record_was_split_over(spark):
+    # In November only the second parts are read, while the duplicate has the content hash of its first part, in October.
+    found = delivered(
+        spark,
+        """
+        | record_key | usage_month | month_part | content_hash | file_number | record_ordinal | octets_down | is_conflicting |
+        | split      | 2026-11-01  | 2          | 12           | 1           | 1              | 1           | false          |
+        | split      | 2026-11-01  | 2          | 22           | 2           | 1              | 2           | true           |
+        """,
+        """
+        | record_key | content_hash | file_number | record_ordinal | reason    | duplicate_of_file_number |
+        | split      | 11           | 3           | 1              | duplicate | 1                        |
+        """,
+        [(1, 1, "a"), (2, 2, "b"), (3, 3, "c")],
+    )
+
+    assert found == {"split": [1]}
+
+
+def test_a_record_of_several_intervals_counts_with_all_of_them(spark):
+    found = delivered(
+        spark,
+        """
+        | record_key | interval_index | content_hash | file_number | record_ordinal | octets_down | is_conflicting |
+        | many       | 0              | 10           | 1           | 1              | 1           | false          |
+        | many       | 1              | 11           | 1           | 1              | 2           | false          |
+        | many       | 0              | 20           | 2           | 1              | 10          | true           |
+        | many       | 1              | 21           | 2           | 1              | 20          | true           |
+        """,
+        NO_DUPLICATES,
+        [(1, 1, "a"), (2, 2, "b")],
+    )
+
+    assert found == {"many": [10, 20]}
+
+
+def test_a_corrected_assignment_counts_as_it_was_delivered_last(spark):
+    from jobs.meter import settle_conflicts
+
+    assignments = rows(
+        spark,
+        SUBSCRIPTIONS,
+        """
+        | record_key | content_hash | file_number | record_ordinal | assigned_to | brand | is_conflicting |
+        | ana's sim  | 1            | 1           | 1              |             | lasts | false          |
+        | ana's sim  | 2            | 2           | 1              | 2026-10-10  | ended | true           |
+        """,
+    )
+    duplicates = rows(
+        spark,
+        REJECTED,
+        """
+        | record_key | content_hash | file_number | record_ordinal | reason    | duplicate_of_file_number |
+        | ana's sim  | 1            | 3           | 1              | duplicate | 1                        |
+        """,
+    )
+    deliveries = spark.createDataFrame([(1, 1, "a"), (2, 2, "b"), (3, 3, "c")], DELIVERIES)
+
+    settled = [settle_conflicts(assignments, told, deliveries) for told in (duplicates.limit(0), duplicates)]
+
+    assert [[row.brand for row in frame.collect()] for frame in settled] == [["ended"], ["lasts"]]
+
+
+# Active days
+
+ACTIVITY = "| subscription_key | network | active_from | active_to |"
+
+
+def active_days(spark, activity: str, month=OCTOBER) -> dict[str, int]:
+    return {who: row.active_days for who, row in subscribed_of(spark, activity, month).items()}
+
+
+def test_active_days_are_the_legal_days_that_any_activity_touches(spark):
+    days = active_days(
+        spark,
+        """
+        | subscription_key | network | active_from               | active_to                 |
+        | open ended       | mobile  | 2026-01-01                |                           |
+        | whole month      | mobile  | 2026-10-01T00:00:00+02:00 | 2026-11-01T00:00:00+01:00 |
+        | to midnight      | mobile  | 2026-10-10T08:00:00+02:00 | 2026-10-11T00:00:00+02:00 |
+        | past midnight    | mobile  | 2026-10-10T08:00:00+02:00 | 2026-10-11T00:00:01+02:00 |
+        | a second         | mobile  | 2026-10-31T23:59:59+01:00 |                           |
+        | hole             | mobile  | 2026-10-01T00:00:00+02:00 | 2026-10-03T00:00:00+02:00 |
+        | hole             | mobile  | 2026-10-10T12:00:00+02:00 | 2026-10-12T12:00:00+02:00 |
+        | overlap          | mobile  | 2026-10-01T00:00:00+02:00 | 2026-10-05T00:00:00+02:00 |
+        | overlap          | mobile  | 2026-10-03T00:00:00+02:00 | 2026-10-08T00:00:00+02:00 |
+        | one day twice    | mobile  | 2026-10-10T08:00:00+02:00 | 2026-10-10T09:00:00+02:00 |
+        | one day twice    | mobile  | 2026-10-10T20:00:00+02:00 | 2026-10-10T21:00:00+02:00 |
+        | the 25 hours     | mobile  | 2026-10-25T00:00:00+02:00 | 2026-10-26T00:00:00+01:00 |
+        | the last of them | mobile  | 2026-10-25T23:00:00+01:00 | 2026-10-26T00:00:00+01:00 |
+        | from September   | mobile  | 2026-09-15T00:00:00+02:00 | 2026-10-02T00:00:00+02:00 |
+        | into November    | mobile  | 2026-10-31T00:00:00+01:00 | 2026-11-15T00:00:00+01:00 |
+        | before           | mobile  | 2026-09-01T00:00:00+02:00 | 2026-10-01T00:00:00+02:00 |
+        | after            | mobile  | 2026-11-01T00:00:00+01:00 |                           |
+        | no moment        | mobile  | 2026-10-10T08:00:00+02:00 | 2026-10-10T08:00:00+02:00 |
+        """,
+    )
+
+    assert days == {
+        "open ended": 31,
+        "whole month": 31,
+        "to midnight": 1,
+        "past midnight": 2,
+        "a second": 1,
+        "hole": 2 + 3,
+        "overlap": 7,
+        "one day twice": 1,
+        "the 25 hours": 1,
+        "the last of them": 1,
+        "from September": 1,
+        "into November": 1,
+    }
+
+
+@pytest.mark.parametrize(("first", "days"), [(date(2026, 3, 1), 31), (date(2028, 2, 1), 29), (date(2026, 12, 1), 31)])
+def test_a_month_has_its_legal_days(spark, first, days):
+    month = month_of(first)
+
+    # In March the clocks go forward: its last day has 23 hours.
+    assert active_days(spark, f"{ACTIVITY}\n| ana | mobile | 2020-01-01 | |", month) == {"ana": days}
+    assert month.days == days
+
+
+def test_every_active_subscription_is_listed_with_or_without_usage_as_its_latest_assignment_in_the_month_says(spark):
+    found = subscribed_of(
+        spark,
+        """
+        | subscription_key | network | segment | brand | assigned_from    | assigned_to | active_from | active_to  |
+        | ana              | mobile  | home    | old   | 2026-01-01       | 2026-10-10  | 2026-01-01  |            |
+        | ana              | mobile  | work    | new   | 2026-10-10       |             | 2026-01-01  |            |
+        | ben              | fixed   | home    | now   | 2026-01-01       |             | 2026-01-01  |            |
+        | ben              | fixed   | home    | later | 2026-10-31 23:00 |             | 2026-01-01  |            |
+        | cy               | fixed   | home    | ended | 2026-01-01       |             | 2026-01-01  | 2026-05-01 |
+        """,
+    )
+
+    assert {who: (row.network, row.segment, row.brand, row.is_estimated) for who, row in found.items()} == {
+        "ana": ("mobile", "work", "new", False),
+        "ben": ("fixed", "home", "now", False),
+    }
+    assert {(row.usage_month, row.batch_cutoff) for row in found.values()} == {(date(2026, 10, 1), 7)}
+
+
+# Lost records
+
+
+def test_a_record_that_is_known_to_be_lost_flags_its_holder(spark):
+    from jobs.meter import lost_records
+
+    rejected = rows(
+        spark,
+        REJECTED,
+        """
+        | file_number | record_ordinal | reason           | usage_month | identifier_type | identifier_key | closed_at        | record_key  |
+        | 1           | 1              | volume_malformed | 2026-10-01  | imsi            | at close       | 2026-10-10 12:00 |             |
+        | 1           | 2              | duplicate        | 2026-10-01  | imsi            | twice          | 2026-10-10 12:00 |             |
+        | 1           | 3              | volume_malformed | 2026-09-01  | imsi            | last month     | 2026-09-10 12:00 |             |
+        | 1           | 4              | volume_malformed | 2026-10-01  | imsi            | mended         | 2026-10-10 12:00 | sent again  |
+        | 1           | 5              | volume_malformed | 2026-10-01  | imsi            | not mended     | 2026-10-10 12:00 | only once   |
+        | 1           | 6              | time_malformed   |             | imsi            | some time      |                  |             |
+        | 2           | 1              | time_malformed   |             | imsi            | other month    |                  |             |
+        | 3           | 1              | time_malformed   |             | imsi            | no other times |                  |             |
+        | 3           | 2              | volume_malformed | 2026-10-01  | imsi            | no other times | 2026-10-10 12:00 |             |
+        | 1           | 7              | line_malformed   |             |                 |                |                  |             |
+        """,
+    )
+    balances = rows(
+        spark,
+        FILE_BALANCES,
+        """
+        | file_number | first_closed_at  | last_closed_at   |
+        | 1           | 2026-09-30 12:00 | 2026-10-01 12:00 |
+        | 2           | 2026-09-01 12:00 | 2026-09-30 12:00 |
+        | 3           |                  |                  |
+        """,
+    )
+    records = rows(
+        spark,
+        ACCEPTED,
+        """
+        | record_key | record_ordinal |
+        | sent again | 1              |
+        |            | 2              |
+        """,
+    )
+
+    lost = lost_records(rejected, balances, records, OCTOBER)
+    found = [(name(row.identifier_key), row.closed_at is not None) for row in lost.collect()]
+
+    # Record 3/1 has no time, and its file tells of October only by another rejected record.
+    assert sorted(found) == [
+        ("at close", True),
+        ("no other times", False),
+        ("no other times", True),
+        ("not mended", True),
+        ("some time", False),
+    ]
+
+
+def test_a_lost_record_flags_who_held_its_identifier_at_its_close_or_else_in_the_month(spark):
+    lost = rows(
+        spark,
+        REJECTED,
+        """
+        | identifier_type | identifier_key | closed_at        |
+        | imsi            | timed          | 2026-10-10 12:00 |
+        | imsi            | untimed        |                  |
+        | imsi            | stranger       | 2026-10-10 12:00 |
+        """,
+    ).select("identifier_type", "identifier_key", "closed_at")
+
+    found = subscribed_of(
+        spark,
+        """
+        | identifier_type | identifier_key | subscription_key | network | assigned_from    | assigned_to      | active_from |
+        | imsi            | timed          | before           | mobile  | 2026-01-01       | 2026-10-10 12:00 | 2026-01-01  |
+        | imsi            | timed          | at               | mobile  | 2026-10-10 12:00 |                  | 2026-01-01  |
+        | msisdn          | timed          | other type       | mobile  | 2026-01-01       |                  | 2026-01-01  |
+        | imsi            | untimed        | till September   | mobile  | 2026-01-01       | 2026-09-30 22:00 | 2026-01-01  |
+        | imsi            | untimed        | in October       | mobile  | 2026-09-30 22:00 | 2026-10-31 23:00 | 2026-01-01  |
+        | imsi            | untimed        | from November    | mobile  | 2026-10-31 23:00 |                  | 2026-01-01  |
+        """,
+        lost=lost,
+    )
+
+    assert {who for who, row in found.items() if row.is_estimated} == {"at", "in October"}
+    assert len(found) == 6

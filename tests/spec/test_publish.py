@@ -1,0 +1,156 @@
+"""What is shown: one row a subscription, half up to the unit from the unrounded value; and a hash that only figures change."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from schemas.tables import ESTIMATED, PUBLISHED
+from tests.conftest import rows
+
+pytestmark = pytest.mark.spark
+
+FIGURES = [name for name in PUBLISHED.names if name not in ("subscription_key", "revision", "publication_id")]
+
+
+def composed(spark, estimated: str):
+    """Rows of ``published`` by the name of the subscription."""
+    from jobs.publish import compose
+
+    frame = compose(rows(spark, ESTIMATED, estimated), revision=3, publication_id=12)
+    assert {f.name: f.dataType for f in frame.schema} == {f.name: f.dataType for f in PUBLISHED.spark_schema}
+    found = frame.collect()
+    assert {(row.revision, row.publication_id) for row in found} == {(3, 12)}
+    return {bytes.fromhex(row.subscription_key).rstrip(b"\0").decode(): row for row in found}
+
+
+# Display
+
+
+def test_volume_and_grams_are_shown_half_up_to_the_unit(spark):
+    found = composed(
+        spark,
+        """
+        | subscription_key | component | quantity       | gco2e          |
+        | halves           | volume    | 0.5            | 0.5            |
+        | even halves      | volume    | 2.5            | 2.5            |
+        | just below       | volume    | 2.499999999    | 2.499999999999 |
+        | just above       | volume    | 2.500000001    | 2.500000000001 |
+        | nothing          | volume    | 0              | 0              |
+        | much             | volume    | 99999999.499999999 | 999999999.499999999999 |
+        """,
+    )
+
+    shown = {who: (row.data_volume_gb_displayed, row.footprint_gco2e_displayed) for who, row in found.items()}
+    assert shown == {
+        "halves": (1, 1),
+        "even halves": (3, 3),
+        "just below": (2, 2),
+        "just above": (3, 3),
+        "nothing": (0, 0),
+        "much": (99_999_999, 999_999_999),
+    }
+    assert found["much"].data_volume_bytes == 99_999_999_499_999_999
+    assert found["just below"].data_volume_bytes == 2_499_999_999
+    assert found["just below"].footprint_gco2e == Decimal("2.499999999999")
+
+
+def test_a_row_adds_up_its_components_before_it_is_rounded(spark):
+    found = composed(
+        spark,
+        """
+        | subscription_key | component    | network | brand | factor_set | method_id | quantity | gco2e | gco2e_low | gco2e_high | is_estimated | is_national_default |
+        | ana              | volume       | fixed   | one   | set        | method    | 0.2      | 0.2   | 0.1       | 0.3        | false        | true                |
+        | ana              | volume       | fixed   | one   | set        | method    | 0.2      | 0.2   | 0.1       | 0.3        | true         | true                |
+        | ana              | subscription | fixed   | one   | set        | method    | 1        | 0.1   | 0.1       |            | false        | true                |
+        | ben              | volume       | mobile  | two   | set        | method    | 14.3     | 706.42 | 700      | 710        | false        | false               |
+        | ben              | subscription | mobile  | two   | set        | method    | 1        | 0     | 0         | 0          | false        | false               |
+        """,
+    )
+
+    ana, ben = found["ana"], found["ben"]
+    assert (ana.data_volume_bytes, ana.data_volume_gb_displayed) == (400_000_000, 0)
+    assert (ana.volume_gco2e, ana.subscription_gco2e) == (Decimal("0.4"), Decimal("0.1"))
+    assert (ana.footprint_gco2e, ana.footprint_gco2e_displayed) == (Decimal("0.5"), 1)
+    # One component without an upper end: the row has none.
+    assert (ana.footprint_gco2e_low, ana.footprint_gco2e_high) == (Decimal("0.3"), None)
+    assert (ana.is_estimated, ana.is_national_default) == (True, True)
+    assert (ana.network, ana.brand, ana.factor_set, ana.method_id) == ("fixed", "one", "set", "method")
+    # 14.3 GB x 49.4 g/GB is 706 g, not 14 x 49.4 = 692 g.
+    assert (ben.data_volume_gb_displayed, ben.footprint_gco2e_displayed) == (14, 706)
+    assert (ben.footprint_gco2e_low, ben.footprint_gco2e_high) == (700, 710)
+    assert (ben.is_estimated, ben.is_national_default) == (False, False)
+
+
+# Hashes
+
+PUBLISHED_ROWS = """
+    | subscription_key | network | brand | data_volume_bytes | footprint_gco2e | footprint_gco2e_low | factor_set | revision | publication_id |
+    | ana              | mobile  | one   | 1                 | 100             | 90                  | set        | 1        | 1              |
+    | ben              | fixed   | one   | 2                 | 200             |                     | set        | 1        | 1              |
+    | cy               | fixed   | two   | 2                 | 200             |                     | set        | 1        | 1              |
+    | dee              | fixed   | two   | 2                 | 200             |                     | set        | 1        | 1              |
+"""
+OTHER = {
+    "STRING": "'other'",
+    "BIGINT": "77",
+    "INT": "77",
+    "BOOLEAN": "true",
+    "DATE": "DATE'2026-11-01'",
+    "DECIMAL(24,12)": "CAST(0.000000000001 AS DECIMAL(24,12))",
+}
+
+
+def changed_once(frame, column: str, who: str = "ana"):
+    """The rows with another value in one cell."""
+    value = OTHER[PUBLISHED.column(column).sql_type]
+    return frame.selectExpr(
+        *[
+            f"CASE WHEN subscription_key = '{who}' THEN {value} ELSE {n} END AS {n}" if n == column else n
+            for n in PUBLISHED.names
+        ]
+    )
+
+
+def test_the_hash_of_a_month_is_that_of_its_rows_in_any_order_partitioning_and_time_zone(spark):
+    from jobs.publish import figures_hash, rows_hash
+
+    frame = rows(spark, PUBLISHED, PUBLISHED_ROWS)
+    expected = (rows_hash(frame), figures_hash(frame))
+
+    for partitions in (1, 2, 7):
+        shuffled = frame.orderBy("brand", "subscription_key", ascending=False).repartition(partitions)
+        assert (rows_hash(shuffled), figures_hash(shuffled)) == expected, partitions
+    zone = spark.conf.get("spark.sql.session.timeZone")
+    spark.conf.set("spark.sql.session.timeZone", "Pacific/Auckland")
+    try:
+        assert (rows_hash(frame), figures_hash(frame)) == expected
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", zone)
+
+
+def test_any_changed_figure_changes_both_hashes(spark):
+    from jobs.publish import figures_hash, rows_hash
+
+    frame = rows(spark, PUBLISHED, PUBLISHED_ROWS)
+    expected = (rows_hash(frame), figures_hash(frame))
+
+    for column in FIGURES:
+        changed = changed_once(frame, column)
+        assert figures_hash(changed) != expected[1], column
+    assert rows_hash(changed_once(frame, "footprint_gco2e")) != expected[0]
+    assert figures_hash(changed_once(frame, "footprint_gco2e_low", "ben")) != expected[1], "an end where there was none"
+    assert figures_hash(frame.where("subscription_key <> 'dee'")) != expected[1], "one of two rows with equal figures is gone"
+
+
+def test_the_hash_of_figures_does_not_see_keys_and_revisions_but_the_hash_of_rows_does(spark):
+    from jobs.publish import figures_hash, rows_hash
+
+    frame = rows(spark, PUBLISHED, PUBLISHED_ROWS)
+    expected = (rows_hash(frame), figures_hash(frame))
+
+    for column in ("subscription_key", "revision", "publication_id"):
+        changed = changed_once(frame, column)
+        assert figures_hash(changed) == expected[1], column
+        assert rows_hash(changed) != expected[0], column
