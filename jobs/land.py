@@ -148,9 +148,13 @@ def _is_finished(entry: Any, names: set[str], source: Source, now: datetime) -> 
     rules = source.files
     if not fnmatchcase(entry.base_name, rules.pattern) or entry.base_name.endswith(rules.unfinished_suffixes):
         return False
-    if rules.done_marker is not None:
-        return not entry.base_name.endswith(rules.done_marker) and f"{entry.path}{rules.done_marker}" in names
-    return now - _utc(entry.mtime) >= timedelta(seconds=rules.unchanged_for_seconds)
+    if rules.done_marker is not None and (
+        entry.base_name.endswith(rules.done_marker) or f"{entry.path}{rules.done_marker}" not in names
+    ):
+        return False
+    # A clock that is ahead must not hide a file for which no rest is asked.
+    rest = timedelta(seconds=rules.unchanged_for_seconds)
+    return not rest or now - _utc(entry.mtime) >= rest
 
 
 class _Registry:

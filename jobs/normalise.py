@@ -1,4 +1,7 @@
-"""Values as sources write them, to canonical values: identifiers, instants, volumes. A value that is not sound is named, not guessed."""
+"""Values as sources write them, to canonical values: identifiers, instants, volumes.
+
+A value that is not sound is named, not guessed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ Integers = npt.NDArray[np.int64]
 
 _SECOND = 1_000_000
 _OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):?(00|15|30|45)")
-_ISO = r"^[12]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?(Z|[+-](0\d|1[0-4]):?[0-5]\d)$"
+_ISO = (
+    r"^[12]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    r"[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?(Z|[+-](0\d|1[0-4]):?[0-5]\d)$"
+)
 _EARLIEST = int(datetime(FIRST_YEAR, 2, 1, tzinfo=UTC).timestamp()) * _SECOND
 _LATEST = int(datetime(LAST_YEAR, 12, 1, tzinfo=UTC).timestamp()) * _SECOND
 
@@ -34,9 +40,14 @@ class Faults:
     reasons: list[tuple[str | None, str | None]] = field(default_factory=lambda: [(None, None)])
 
     @classmethod
+    def none(cls, rows: int) -> Faults:
+        """Nothing is wrong yet."""
+        return cls(np.zeros(rows, np.int16))
+
+    @classmethod
     def of(cls, records: pa.StringArray) -> Faults:
         """Begin with the faults the reader found in records as such."""
-        faults = cls(np.zeros(len(records), np.int16))
+        faults = cls.none(len(records))
         for reason in pc.unique(records.drop_null()).to_pylist():
             faults.mark(pc.fill_null(pc.equal(records, reason), False).to_numpy(zero_copy_only=False), reason, None)
         return faults
@@ -56,7 +67,8 @@ class Faults:
     @property
     def sound(self) -> Mask:
         """Rows without a fault."""
-        return self.codes == 0
+        mask: Mask = self.codes == 0
+        return mask
 
     def columns(self, rows: Integers) -> tuple[pa.StringArray, pa.StringArray]:
         """Reason and column at fault of some rows."""
@@ -153,14 +165,19 @@ def instants(values: pa.Array, column: str, time: Time, offsets: pa.Array | None
     read = is_valid(found)
     faults.mark(~read, "time_malformed", column)
     numbers = pc.fill_null(found, 0).to_numpy(zero_copy_only=False)
-    inside = (numbers >= _EARLIEST) & (numbers < _LATEST)
+    inside = is_in_calendar(numbers)
     faults.mark(read & ~inside, "time_out_of_range", column)
     return numbers, read & inside
 
 
+def is_in_calendar(instants: Integers) -> Mask:
+    """Which instants lie in the years of the legal calendar, whatever the zone."""
+    return (instants >= _EARLIEST) & (instants < _LATEST)
+
+
 def _epoch(values: pa.Array, time: Time, column: str, faults: Faults) -> pa.Array:
     scale = _SECOND if time.format == "epoch_s" else 1000
-    own = Faults(np.zeros(len(values), np.int16))
+    own = Faults.none(len(values))
     numbers = integers(values, column, own, "time")
     faults.include(own)
     # Beyond the calendar a product could overflow and come back into it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -20,7 +20,7 @@ from jobs.legal_calendar import month_index, months, split
 from jobs.normalise import Faults, Integers, Mask, text
 from jobs.pseudonyms import PSEUDONYM, Key
 from jobs.readers.block import Block
-from schemas.source import SubscriptionSource, UsageSource
+from schemas.source import IdentifierRules, IdentifierType, SubscriptionSource, UsageSource
 from schemas.table import Table
 from schemas.tables import ACCEPTED, REJECTED, SUBSCRIPTIONS
 
@@ -29,6 +29,7 @@ LONGEST_INTERVAL_S = 400 * 86_400
 LARGEST_VOLUME_OCTETS = 10**14
 """An access line of 100 Gbit/s moves this in more than two hours; a larger interval is a broken counter."""
 _KEY_SEPARATOR = "\x1f"
+_IDENTIFIER_TYPES: tuple[IdentifierType, ...] = get_args(IdentifierType)
 
 
 def _outcome_schema(table: Table) -> pa.Schema:
@@ -67,7 +68,7 @@ def usage_outcomes(block: Block, source: UsageSource, legal: ZoneInfo, key: Key,
     technology = normalise.mapped(records, source.access_technology, faults, "access_technology")
     zone = normalise.mapped(records, source.roaming, faults, "roaming")
     estimated = normalise.mapped(records, source.estimated, faults, "estimated")
-    keys = _record_keys(records, source, key)
+    keys = _record_keys(records, source, key, faults)
 
     is_outside = outside > 0
     for code, rule in enumerate(source.out_of_scope, start=1):
@@ -135,9 +136,11 @@ def _identifiers(
         written = text(records[candidate.column])
         here = pc.not_equal(written, "").to_numpy(zero_copy_only=False) & ~present
         kind, rules = candidate.type, source.identifiers
-        hashed = normalise.by_distinct(
-            written, lambda v, kind=kind, rules=rules: key.pseudonyms(kind, normalise.identifiers(kind, v, rules))
-        )
+
+        def hashes(values: pa.StringArray, kind: IdentifierType = kind, rules: IdentifierRules = rules) -> pa.Array:
+            return key.pseudonyms(kind, normalise.identifiers(kind, values, rules))
+
+        hashed = normalise.by_distinct(written, hashes)
         malformed = here & ~normalise.is_valid(hashed)
         faults.mark(malformed, "identifier_malformed", candidate.column)
         kinds = pc.if_else(pa.array(here & ~malformed), pa.scalar(kind), kinds)
@@ -155,28 +158,44 @@ def _interval(records: Mapping[str, pa.Array], source: UsageSource, faults: Faul
     def read(column: str) -> tuple[Integers, Mask]:
         return normalise.instants(records[column], column, time, offsets, faults)
 
-    duration: Any = 0
-    if time.duration_s:
-        seconds = normalise.integers(records[time.duration_s], time.duration_s, faults, "duration")
-        faults.mark(seconds > LONGEST_INTERVAL_S, "duration_out_of_range", time.duration_s)
-        duration = np.minimum(seconds, LONGEST_INTERVAL_S) * 1_000_000
+    duration, has_duration = _duration(records, time.duration_s, faults)
     if time.start and time.end:
         (opened, _), (closed, has_close) = read(time.start), read(time.end)
         faults.mark(opened > closed, "ends_before_it_starts", time.end)
         faults.mark(closed - opened > LONGEST_INTERVAL_S * 1_000_000, "duration_out_of_range", time.end)
         return opened, closed, True, has_close
     if time.start:
-        opened, has_close = read(time.start)
-        return opened, opened + duration, True, has_close
+        opened, has_start = read(time.start)
+        closed = opened + duration
+        faults.mark(~normalise.is_in_calendar(closed), "time_out_of_range", time.start)
+        return opened, closed, True, has_start & has_duration & normalise.is_in_calendar(closed)
     closed, has_close = read(time.end or "")
+    faults.mark(~normalise.is_in_calendar(closed - duration), "time_out_of_range", time.end)
     return closed - duration, closed, bool(time.duration_s), has_close
 
 
-def _record_keys(records: Mapping[str, pa.Array], source: UsageSource, key: Key) -> pa.Array:
-    rows = len(next(iter(records.values())))
+def _duration(records: Mapping[str, pa.Array], column: str | None, faults: Faults) -> tuple[Integers, Mask]:
+    """Durations in microseconds, and which could be read; 0 without the column."""
+    own = Faults.none(len(faults.codes))
+    if column is None:
+        return np.zeros(len(own.codes), np.int64), own.sound
+    seconds = normalise.integers(records[column], column, own, "duration")
+    own.mark(seconds > LONGEST_INTERVAL_S, "duration_out_of_range", column)
+    faults.include(own)
+    return np.minimum(seconds, LONGEST_INTERVAL_S) * 1_000_000, own.sound
+
+
+def _record_keys(records: Mapping[str, pa.Array], source: UsageSource, key: Key, faults: Faults) -> pa.Array:
+    """Keyed hashes of the key columns; a record without one of them is marked, as it would pass for a copy of any other."""
+    rows = len(faults.codes)
     if source.key == "none":
         return pa.nulls(rows, PSEUDONYM)
-    values = [pc.utf8_trim_whitespace(records[column].cast(pa.string())) for column in source.key]
+    values = []
+    for column in source.key:
+        written = text(records[column])
+        is_given = pc.not_equal(written, "")
+        faults.mark(~is_given.to_numpy(zero_copy_only=False), "key_missing", column)
+        values.append(pc.if_else(is_given, written, pa.scalar(None, pa.string())))
     joined = pc.binary_join_element_wise(pa.repeat(source.name, rows), *values, _KEY_SEPARATOR)
     return key.record_keys(joined)
 
@@ -273,8 +292,8 @@ def subscription_outcomes(block: Block, source: SubscriptionSource, keys: tuple[
     written = {name: text(values) for name, values in records.items()}
     for name in ("subscription_id", "access_technology", "segment", "brand"):
         faults.mark(pc.equal(written[name], "").to_numpy(zero_copy_only=False), f"{name}_missing", name)
-    for name, known in (("network", ("fixed", "mobile")), ("identifier_type", ("imsi", "msisdn", "line_id", "mac"))):
-        faults.mark(~pc.is_in(written[name], pa.array(known)).to_numpy(zero_copy_only=False), f"{name}_unknown", name)
+    for name, known in (("network", ("fixed", "mobile")), ("identifier_type", _IDENTIFIER_TYPES)):
+        faults.mark(~normalise.is_valid(_known(written[name], known)), f"{name}_unknown", name)
     times = {name: _assignment_time(records[name], name, source, faults) for name in _TIMES}
     for begin, end in (("assigned_from", "assigned_to"), ("active_from", "active_to")):
         backwards = pc.fill_null(pc.less(times[end], times[begin]), False)
@@ -287,7 +306,8 @@ def subscription_outcomes(block: Block, source: SubscriptionSource, keys: tuple[
         "record_ordinal": pa.array(block.ordinals),
         "byte_offset": pa.array(block.offsets),
         "record_key": identifier_key.record_keys(record),
-        "identifier_type": written["identifier_type"],
+        # What is no type could be an identifier in the wrong column.
+        "identifier_type": _known(written["identifier_type"], _IDENTIFIER_TYPES),
         "identifier_key": pseudonyms,
     }
     sound = np.flatnonzero(faults.sound)
@@ -303,6 +323,10 @@ def subscription_outcomes(block: Block, source: SubscriptionSource, keys: tuple[
         yield {"kind": pa.repeat("rejected", len(rejected)), **taken, "reason": reasons, "detail": at_fault}
 
 
+def _known(values: pa.StringArray, known: tuple[str, ...]) -> pa.StringArray:
+    return pc.if_else(pc.is_in(values, pa.array(known)), values, pa.scalar(None, pa.string()))
+
+
 _TIMES = ("assigned_from", "assigned_to", "active_from", "active_to")
 
 
@@ -312,7 +336,7 @@ def _assignment_time(values: pa.Array, name: str, source: SubscriptionSource, fa
         numbers, read = normalise.instants(values, name, source.time, None, faults)
         return _timestamps(pa.array(numbers, mask=~read))
     given = pc.not_equal(text(values), "").to_numpy(zero_copy_only=False)
-    found = Faults(np.zeros(len(given), np.int16))
+    found = Faults.none(len(given))
     numbers, read = normalise.instants(values, name, source.time, None, found)
     faults.mark(given & ~found.sound, "time_malformed", name)
     return _timestamps(pa.array(numbers, mask=~(read & given)))
@@ -322,11 +346,11 @@ def _assigned_identifiers(
     written: Mapping[str, pa.StringArray], source: SubscriptionSource, key: Key, faults: Faults
 ) -> pa.Array:
     pseudonyms = pa.nulls(len(faults.codes), PSEUDONYM)
-    for kind in ("imsi", "msisdn", "line_id", "mac"):
+    for kind in _IDENTIFIER_TYPES:
         here = pc.equal(written["identifier_type"], kind)
         if not pc.any(here).as_py():
             continue
-        normalised = normalise.identifiers(kind, pc.if_else(here, written["identifier"], ""), source.identifiers)  # type: ignore[arg-type]
+        normalised = normalise.identifiers(kind, pc.if_else(here, written["identifier"], ""), source.identifiers)
         malformed = here.to_numpy(zero_copy_only=False) & ~normalise.is_valid(normalised)
         faults.mark(malformed, "identifier_malformed", "identifier")
         pseudonyms = pc.if_else(here, key.pseudonyms(kind, normalised), pseudonyms)

@@ -66,6 +66,8 @@ def read_delimited(
         if len(lines.starts):
             yield _block(lines, names, layout, columns, tally, offset)
         offset += len(octets)
+    if offset == 0 and layout.header:
+        _header(b"", layout, columns, 0)
 
 
 def _whole_lines(stream: pa.NativeFile, tally: Tally, block_octets: int) -> Iterator[bytes]:
@@ -112,9 +114,9 @@ def _octets_of(lines: _Lines) -> Positions:
 
 
 def _end_octets(buffer: np.ndarray, ends: Positions) -> Positions:
-    is_return = buffer[ends] == _CARRIAGE_RETURN
-    is_end = buffer[ends + is_return] == _LINE_END
-    return (is_return + is_end).astype(np.int64)
+    returns: Positions = (buffer[ends] == _CARRIAGE_RETURN).astype(np.int64)
+    feeds: Positions = (buffer[ends + returns] == _LINE_END).astype(np.int64)
+    return returns + feeds
 
 
 def _header(octets: bytes, layout: Delimited, columns: Sequence[str], start: int) -> tuple[list[str], int]:
@@ -193,7 +195,7 @@ def _parsed(
     if len(readable) and _may_mislead(octets, lines.text(readable[-1]), layout):
         return None
     if len(readable) < len(lines.starts):
-        octets = b"\n".join(lines.text(line) for line in readable)
+        octets = b"\n".join(lines.text(line) for line in readable.tolist())
     try:
         table = _read_csv(octets, names, layout, columns, skip)
     except pa.ArrowInvalid:
@@ -221,7 +223,9 @@ def _read_csv(octets: bytes, names: list[str], layout: Delimited, columns: Seque
     # Transcoded here: Arrow would do it as it reads, into more than one block, and let the end of each close a quote.
     octets = octets if layout.encoding == "utf-8" else octets.decode(layout.encoding).encode()
     if octets.startswith(_BYTE_ORDER_MARK):
-        octets = _BYTE_ORDER_MARK + octets  # Arrow drops one at the start of what it is given, which is not the start of the file.
+        octets = (
+            _BYTE_ORDER_MARK + octets
+        )  # Arrow drops one at the start of what it is given, which is not the start of the file.
     return pyarrow.csv.read_csv(
         pa.BufferReader(octets),
         pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(octets)),

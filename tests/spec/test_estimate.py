@@ -1,5 +1,7 @@
 """The formula: a component is quantity × factor, exact, and rounded once; with the decree's rows as a reader can check them."""
 
+# ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
 import random
@@ -242,7 +244,9 @@ def test_grams_are_exact_fractions_rounded_half_up_once_at_twelve_places(spark):
         shared |= {"is_national_default": False, "method_id": "test"}
         applied += [Factor(factor_id=part, component=part, **shared) for part in ("volume", "subscription")]
     common = {"usage_month": date(2026, 10, 1), "batch_cutoff": 1, "is_estimated": False}
-    metered = [{"network": "mobile", "access_technology": "4G", "roaming_zone": "home", "intervals": 1} | r | common for r in usage]
+    metered = [
+        {"network": "mobile", "access_technology": "4G", "roaming_zone": "home", "intervals": 1} | r | common for r in usage
+    ]
     subscribed = [{"segment": "-", "active_days": 31} | r | common for r in active]
 
     found = estimate(

@@ -4,6 +4,8 @@ The month is October 2026 in Paris: from 2026-09-30 22:00 to 2026-10-31 23:00 UT
 Times without an offset are UTC.
 """
 
+# ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
 from datetime import date

@@ -1,5 +1,7 @@
 """What is shown: one row a subscription, half up to the unit from the unrounded value; and a hash that only figures change."""
 
+# ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
 from decimal import Decimal
@@ -106,10 +108,7 @@ def changed_once(frame, column: str, who: str = "ana"):
     """The rows with another value in one cell."""
     value = OTHER[PUBLISHED.column(column).sql_type]
     return frame.selectExpr(
-        *[
-            f"CASE WHEN subscription_key = '{who}' THEN {value} ELSE {n} END AS {n}" if n == column else n
-            for n in PUBLISHED.names
-        ]
+        *[f"CASE WHEN subscription_key = '{who}' THEN {value} ELSE {n} END AS {n}" if n == column else n for n in PUBLISHED.names]
     )
 
 

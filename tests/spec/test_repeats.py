@@ -169,6 +169,8 @@ def test_the_content_of_a_record_is_all_it_says_and_nothing_of_where_it_was_read
         other = OTHER[table.column(name).sql_type]
         changed = [f"{other} AS {n}" if n == name else n for n in table.names]
         together = together.union(row.selectExpr(f"'{name}' AS changed", *changed))
-    hashes = {found.changed: found.content for found in together.select("changed", content_hash(table).alias("content")).collect()}
+    hashes = {
+        found.changed: found.content for found in together.select("changed", content_hash(table).alias("content")).collect()
+    }
 
     assert {name for name in table.names if hashes[name] != hashes[""]} == set(table.names) - WHERE - DECIDED
