@@ -384,6 +384,24 @@ def by_hand(what: str) -> str:
     return f"Delta's JARs {what}: {remedy}; then run this again."
 
 
+# --- Java's class archive ---------------------------------------------------------------------------------------------
+
+ARCHIVE_STAMP = JARS / "classes.stamp"
+
+
+def archive_inputs() -> str:
+    """An archive serves the Java and the JARs it was made with, and no other."""
+    return digest(str(JAVA.resolve()), (JAVA / "release").read_bytes(), LOCK.read_bytes(), *expected_jars().values())
+
+
+def archive_classes(progress: Progress) -> str:
+    """Archive the classes that Spark and Delta load, so that every later start loads them in half the time."""
+    progress.now = "running a small job"
+    run([PYTHON, "-m", "jobs.spark"], "Spark could not be started to archive Java's classes: look into the log; then run this again.")
+    ARCHIVE_STAMP.write_text(archive_inputs(), encoding="utf-8")
+    return near(ARCHIVE_STAMP.parent)
+
+
 # --- Airflow's metadata -----------------------------------------------------------------------------------------------
 
 AIRFLOW_STAMP = VAR / "airflow" / "metadata.stamp"
@@ -412,6 +430,7 @@ STEPS = (
     Step("Project", lambda: says(PROJECT_STAMP, project_inputs()), install_project),
     Step("Java", lambda: os.access(JAVA / "bin" / "java", os.X_OK), link_java),
     Step("Delta's JARs", jars_are_current, resolve_jars),
+    Step("Java's class archive", lambda: says(ARCHIVE_STAMP, archive_inputs()), archive_classes),
     Step("Airflow's metadata", lambda: says(AIRFLOW_STAMP, airflow_inputs()), make_airflow_metadata),
 )
 

@@ -45,7 +45,6 @@ def main(month: str) -> None:
         failure = terminal.failure or f"{month}: Airflow could not run the stages"
         sys.exit(f"The run stopped. {failure}. More is in {near(LOG)}; put it right and run this again.")
     print(f"{month} took {terminal.seconds():.0f} s", flush=True)
-    footprint("summary", "--month", month)
 
 
 def near(path: Path) -> str:

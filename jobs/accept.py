@@ -271,7 +271,8 @@ def content_hash(table: Table) -> Column:
 def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> DataFrame:
     """Records that were received before, or whose key came with other content.
 
-    A true duplicate has equal times, so it lies in the same month and its parts can be compared one by one.
+    A true duplicate has equal times, so it lies in the same month and its parts can be compared one by one. A conflict is seen
+    where both contents have octets in one month.
 
     Returns:
         One row per repeated candidate: its position, ``duplicate_of_file_number`` (null if it is no duplicate) and
@@ -282,7 +283,8 @@ def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> Da
     columns = list(dict.fromkeys(["record_key", *part, "content_hash", *position]))
     old = existing.where("record_key IS NOT NULL").select(*columns, F.lit(False).alias("is_candidate"))
     both = old.unionByName(candidates.select(*columns, F.lit(True).alias("is_candidate")))
-    same_key = Window.partitionBy("record_key", *part)
+    # Conflicting content may be split at the month end where the other is not: parts are compared only where contents are equal.
+    same_key = Window.partitionBy("record_key", *[name for name in part if name != "month_part"])
     same_content = Window.partitionBy("record_key", *part, "content_hash").orderBy(
         "is_candidate", "file_number", "record_ordinal"
     )

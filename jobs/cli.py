@@ -14,6 +14,8 @@ from jobs.launch import MISCALLED, REFUSED, STAGES
 from jobs.lock import LakeBusy, LockLost
 from jobs.run import PROJECT, CallError, Refused, Settings, usage_month
 
+PINNED = ("meter", "estimate", "verify")
+"""Stages with nothing to do once a month is published."""
 FAILED = 3
 """Neither the data nor the call: something broke on the way, and running again may help."""
 
@@ -121,12 +123,30 @@ def _run(call: argparse.Namespace, settings: Settings) -> None:
 
 
 def _stage(call: argparse.Namespace, settings: Settings) -> None:
-    from jobs import stages
+    from jobs import stages, summary
     from jobs.workplace import workplace
 
     month = usage_month(call.month) if call.month else None
+    if call.stage in PINNED and month and _is_served(settings, month):
+        say(f"{call.stage:<9} {call.month} is published: its figures are pinned, nothing to do")
+        return
     with workplace(settings, f"{call.stage} {call.month or ''}".strip(), say) as opened:
-        stages.run(opened, call.stage, month)
+        try:
+            stages.run(opened, call.stage, month)
+        finally:
+            if call.stage == "publish" and month:
+                summary.write(opened, month, say)
+
+
+def _is_served(settings: Settings, month: date) -> bool:
+    """PostgreSQL has the month, so the ledger has it; asked here because starting Spark to find nothing to do takes long."""
+    from jobs import serving
+    from jobs.postgres import connect
+    from jobs.serving_schema import prepare
+
+    with closing(connect(settings)) as connection:
+        prepare(connection)
+        return month in serving.publication_ids(connection)
 
 
 def _summary(call: argparse.Namespace, settings: Settings) -> None:

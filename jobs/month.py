@@ -88,9 +88,13 @@ def estimate_month(workplace: Workplace, usage_month: date) -> None:
     """
     lake = workplace.lake
     subscribed = _of_month(lake.read(SUBSCRIBED), usage_month)
+    metered = _of_month(lake.read(METERED), usage_month)
+    cutoffs = metered.select("batch_cutoff").union(subscribed.select("batch_cutoff")).distinct().collect()
+    if len(cutoffs) != 1:
+        raise Refused(f"{usage_month:%Y-%m} is metered up to {len(cutoffs)} different batches: run meter first")
     found = factors_of(workplace, usage_month, subscribed)
     factors = lake.rows(FACTORS, [asdict(factor) for factor in found])
-    estimated = estimate(_of_month(lake.read(METERED), usage_month), subscribed, factors, factors_id(found))
+    estimated = estimate(metered, subscribed, factors, factors_id(found))
     lake.replace_month(ESTIMATED, estimated, usage_month)
 
 

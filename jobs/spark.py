@@ -7,19 +7,29 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from jobs.run import CallError, Settings
 
 DELTA_JARS = ("delta-spark_4.1_2.13-4.4.0.jar", "delta-storage-4.4.0.jar")
 
+CLASS_ARCHIVE = "classes.jsa"
+GARBAGE_COLLECTOR = "-XX:+UseParallelGC"
 
-def session(settings: Settings, application: str = "footprint") -> SparkSession:
+
+def session(settings: Settings, application: str = "footprint", java_options: str | None = None) -> SparkSession:
     """Start Spark with Delta on the master of the settings, or join the session that runs. Raises CallError without JARs."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    java = settings.var / "java"
+    if java.is_dir():  # the Java that set-up found or installed
+        os.environ["JAVA_HOME"] = str(java)
     builder = SparkSession.builder.appName(application).master(settings.spark_master)
-    for name, value in {**_figures(), **_machine(settings)}.items():
+    if java_options is None:
+        java_options = _java_options(settings)
+    for name, value in {**_figures(), **_machine(settings, java_options)}.items():
         builder = builder.config(name, value)
     with _standard_error_to(settings.var / "log" / "spark.log"):
         spark = builder.getOrCreate()
@@ -41,7 +51,7 @@ def _figures() -> dict[str, str]:
     }
 
 
-def _machine(settings: Settings) -> dict[str, str]:
+def _machine(settings: Settings, java_options: str) -> dict[str, str]:
     """Settings for one machine; a cluster keeps its own through spark-defaults.conf."""
     common = {"spark.jars": ",".join(_jars(settings.jars)), "spark.ui.showConsoleProgress": "false"}
     if not settings.spark_master.startswith("local"):
@@ -57,8 +67,30 @@ def _machine(settings: Settings) -> dict[str, str]:
         # One small machine: the defaults (50 and 32 tasks) cost seconds on every small table.
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-        "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:TieredStopAtLevel=1",
+        "spark.driver.extraJavaOptions": java_options,
     }
+
+
+def _java_options(settings: Settings) -> str:
+    """Options of the driver's JVM; classes that set-up archived load in half the time, and without the archive it is as without."""
+    archive = settings.jars / CLASS_ARCHIVE
+    shared = f" -XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off" if archive.is_file() else ""
+    return f"{GARBAGE_COLLECTOR}{shared}"
+
+
+def write_class_archive(settings: Settings) -> None:
+    """Archive the classes that a small job over Delta tables loads, for the Java and the JARs that are there now."""
+    archive = settings.jars / CLASS_ARCHIVE
+    archive.unlink(missing_ok=True)
+    options = f"{GARBAGE_COLLECTOR} -XX:ArchiveClassesAtExit={archive} -Xlog:cds=off -Xlog:cds+dynamic=off"
+    with TemporaryDirectory() as folder:
+        spark = session(settings, "class archive", options)
+        frame = spark.range(10).withColumn("month", F.lit("2026-10-01").cast("date"))
+        for mode in ("append", "overwrite"):
+            frame.write.format("delta").partitionBy("month").mode(mode).save(folder)
+        rows = spark.read.format("delta").load(folder)
+        rows.join(F.broadcast(rows.select("id")), "id").groupBy("month").agg(F.sum("id")).collect()
+        spark.stop()
 
 
 def _jars(folder: Path) -> list[str]:
@@ -80,3 +112,7 @@ def _standard_error_to(path: Path) -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+if __name__ == "__main__":
+    write_class_archive(Settings.from_environment())

@@ -128,7 +128,6 @@ def test_an_assignment_exported_again_is_a_duplicate_and_a_changed_one_a_correct
     assert found == {(7, 1): (3, False), (7, 2): (None, True)}
 
 
-@pytest.mark.xfail(strict=True, reason="accept.find_repeats compares part by part: one split and one whole record never meet")
 def test_a_record_within_the_month_conflicts_with_one_of_its_key_that_straddles_the_months_end(spark):
     found = repeats(
         spark,

@@ -1,0 +1,256 @@
+"""The command ``footprint``: 0 done, 1 the data was refused, 2 the call was wrong, 3 something broke; each with one sentence.
+
+No command here reaches Spark.
+"""
+
+from __future__ import annotations
+
+import hmac
+from datetime import date
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from jobs import cli, run
+from jobs.lock import LakeBusy, LockLost
+from jobs.pseudonyms import make_keys, read_key
+from jobs.run import CallError, Refused, Settings, usage_month
+
+STAGES = ("land", "accept", "meter", "estimate", "verify", "publish")
+
+
+@pytest.fixture(autouse=True)
+def var(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty place to work in; whatever opens the lake fails."""
+    monkeypatch.setenv("FOOTPRINT_VAR", str(tmp_path))
+    for name in ("LANDING", "LAKE", "SOURCES", "FACTORS", "KEYS", "SERVING_URL", "LEGAL_TIMEZONE"):
+        monkeypatch.delenv(f"FOOTPRINT_{name}", raising=False)
+
+    def opened(*_: object) -> None:
+        raise AssertionError("the lake was opened")
+
+    monkeypatch.setattr("jobs.workplace.workplace", opened)
+    return tmp_path
+
+
+def called(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, output and what was said of a failure."""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    output = capsys.readouterr()
+    return code, output.out, output.err
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_key", fail)
+
+
+# The call
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("fly",),
+        ("run",),
+        ("run", "2026-10"),
+        ("run", "--month"),
+        *[(stage,) for stage in STAGES if stage not in ("land", "accept")],
+        ("summary",),
+        ("show", "--month", "2026-10"),
+        ("show", "--subscription", "SUB-1"),
+        ("show", "--subscription", "SUB-1", "--month", "2026-10", "--lang", "de"),
+        ("key",),
+        ("demo",),
+        ("demo", "--month", "2026-10", "--subscriptions", "many"),
+        ("reaccept", "fixed/a.csv"),
+        ("reaccept", "--reason", "why not"),
+        ("serving",),
+        ("serving", "restart"),
+    ],
+    ids=" ".join,
+)
+def test_a_call_that_lacks_or_mistakes_an_argument_ends_with_2_and_the_usage(capsys, arguments):
+    code, out, err = called(capsys, *arguments)
+
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: footprint")
+
+
+def test_help_lists_every_command(capsys):
+    code, out, _ = called(capsys, "--help")
+
+    assert code == 0
+    for command in ("run", *STAGES, "summary", "show", "key", "demo", "reaccept", "serving"):
+        assert f"\n    {command} " in out
+
+
+@pytest.mark.parametrize("month", ["2026", "2026-13", "2026-00", "2026-1", "26-10", "2026-10-01", "october", "2026/10", ""])
+def test_what_is_no_month_ends_with_2_and_says_how_to_write_one(capsys, month):
+    code, _, err = called(capsys, "run", "--month", month)
+
+    assert code == 2
+    assert err == f"error: {month!r} is not a month: write it as YYYY-MM, for example 2026-10\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run",),
+        *[(stage,) for stage in STAGES],
+        ("show", "--subscription", "SUB-1"),
+        ("demo",),
+        pytest.param(
+            ("summary",), marks=pytest.mark.xfail(strict=True, reason="summary opens the lake before it reads the month")
+        ),
+    ],
+    ids=" ".join,
+)
+def test_a_month_is_checked_before_anything_is_opened(capsys, command):
+    code, _, err = called(capsys, *command, "--month", "2026-13")
+
+    assert code == 2
+    assert "is not a month" in err
+
+
+def test_a_month_is_its_first_day():
+    assert usage_month("2026-10") == date(2026, 10, 1)
+
+
+@pytest.mark.xfail(strict=True, reason="jobs/run.py: int() takes blanks, signs and digits of any script")
+@pytest.mark.parametrize("month", ["2026-1 ", " 026-10", "2026-+1", "+026-10", "２０２６-10"])
+def test_a_month_is_four_and_two_digits_and_nothing_else(month):
+    with pytest.raises(CallError):
+        usage_month(month)
+
+
+# The settings
+
+
+def test_every_setting_has_a_default_on_one_machine(tmp_path):
+    settings = Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)})
+
+    assert (settings.landing, settings.lake, settings.keys) == (
+        f"{tmp_path}/landing",
+        f"{tmp_path}/lake",
+        tmp_path / "keys",
+    )
+    assert (settings.sources, settings.factors) == (run.PROJECT / "schemas" / "sources", run.PROJECT / "factors")
+    assert (settings.spark_master, settings.serving_url, settings.legal_timezone) == ("local[*]", None, ZoneInfo("Europe/Paris"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("FOOTPRINT_LAKES", "x", "FOOTPRINT_LAKES is not a setting; known are FOOTPRINT_DRIVER_MEMORY, "),
+        ("FOOTPRINT_SOURCES", "/nowhere", "FOOTPRINT_SOURCES: /nowhere is not a folder"),
+        ("FOOTPRINT_FACTORS", "/nowhere", "FOOTPRINT_FACTORS: /nowhere is not a folder"),
+        ("FOOTPRINT_LEGAL_TIMEZONE", "Paris", "FOOTPRINT_LEGAL_TIMEZONE: Paris is not an IANA time zone"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_ends_with_2_and_is_named(capsys, monkeypatch, variable, value, said):
+    monkeypatch.setenv(variable, value)
+
+    code, _, err = called(capsys, "key", "SUB-1")
+
+    assert code == 2
+    assert err.startswith(f"error: {said}")
+
+
+def test_a_place_may_be_a_folder_or_an_object_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = {"FOOTPRINT_LANDING": "in", "FOOTPRINT_LAKE": "s3a://bucket/lake/"}
+
+    settings = Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path), **places})
+
+    assert (settings.landing, settings.lake) == (f"{tmp_path}/in", "s3a://bucket/lake")
+
+
+def test_an_empty_setting_is_no_setting(tmp_path):
+    settings = Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path), "FOOTPRINT_LANDING": "", "FOOTPRINT_SERVING_URL": ""})
+
+    assert (settings.landing, settings.serving_url) == (f"{tmp_path}/landing", None)
+
+
+def test_variables_of_others_are_left_alone(tmp_path):
+    assert Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path), "CARBON_FOOTPRINT_X": "1", "PATH": "/bin"})
+
+
+# The subscription key
+
+
+def test_key_says_the_subscription_key_as_billing_derives_it(capsys, var):
+    make_keys(var / "keys")
+    secret = read_key(var / "keys", "serving").secret
+    expected = hmac.new(secret, b"subscription\0SUB-1", "sha256").hexdigest()[:32]
+
+    assert called(capsys, "key", "SUB-1") == (0, f"{expected}\n", "")
+    assert called(capsys, "key", " SUB-1 ") == (0, f"{expected}\n", "")
+
+
+def test_key_without_a_key_file_ends_with_2_and_names_it(capsys, var):
+    code, out, err = called(capsys, "key", "SUB-1")
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {var}/keys/serving.key is missing: ")
+
+
+def test_a_demo_is_written_to_a_local_folder_only(capsys, monkeypatch):
+    monkeypatch.setenv("FOOTPRINT_LANDING", "s3://bucket/landing")
+
+    code, _, err = called(capsys, "demo", "--month", "2026-10")
+
+    assert code == 2
+    assert err == "error: FOOTPRINT_LANDING is not a local folder: the demo is written to a local folder only\n"
+
+
+# How a command ends
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (Refused("the month is empty"), 1, "refused: the month is empty\n"),
+        (CallError("say which"), 2, "error: say which\n"),
+        (LakeBusy("accept holds the lake"), 3, "error: accept holds the lake\n"),
+        (LockLost("the lock was lost"), 3, "error: the lock was lost\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted; run again to go on\n"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_exit_code_tells_whether_running_again_may_help(capsys, monkeypatch, error, code, said):
+    failing(monkeypatch, error)
+
+    assert called(capsys, "key", "SUB-1") == (code, "", said)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("33612345678 is not valid"), KeyError("33612345678"), RuntimeError("row 33612345678"), OSError(5, "33612345678")],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_a_library_ends_with_3_and_never_shows_a_value(capsys, monkeypatch, error):
+    failing(monkeypatch, error)
+
+    code, out, err = called(capsys, "key", "SUB-1")
+
+    assert (code, out) == (3, "")
+    assert err.startswith(f"error: {type(error).__name__} ")
+    assert err.count("\n") == 1
+    assert "33612345678" not in err
+
+
+def test_a_command_that_did_its_work_ends_with_0(capsys, monkeypatch):
+    seen: list[Any] = []
+    monkeypatch.setattr(cli, "_key", lambda call, settings: seen.append((call.subscription, settings.lake)))
+
+    assert called(capsys, "key", "SUB-1")[0] == 0
+    assert [subscription for subscription, _ in seen] == ["SUB-1"]
