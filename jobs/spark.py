@@ -53,10 +53,13 @@ def _figures() -> dict[str, str]:
 
 def _machine(settings: Settings, java_options: str) -> dict[str, str]:
     """Settings for one machine; a cluster keeps its own through spark-defaults.conf."""
-    common = {"spark.jars": ",".join(_jars(settings.jars)), "spark.ui.showConsoleProgress": "false"}
+    jars = _jars(settings.jars)
     if not settings.spark_master.startswith("local"):
-        return common
-    return common | {
+        return {"spark.jars": ",".join(jars), "spark.ui.showConsoleProgress": "false"}
+    return {
+        # On the class path rather than in spark.jars: classes of Spark's own loader cannot be archived.
+        "spark.driver.extraClassPath": os.pathsep.join(jars),
+        "spark.ui.showConsoleProgress": "false",
         "spark.driver.memory": settings.driver_memory,
         "spark.driver.host": "localhost",
         "spark.driver.bindAddress": "127.0.0.1",
@@ -90,7 +93,12 @@ def write_class_archive(settings: Settings) -> None:
             frame.write.format("delta").partitionBy("month").mode(mode).save(folder)
         rows = spark.read.format("delta").load(folder)
         rows.join(F.broadcast(rows.select("id")), "id").groupBy("month").agg(F.sum("id")).collect()
+        gateway = spark.sparkContext._gateway
         spark.stop()
+    # The archive is written when the JVM ends, which it does when its standard input does.
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
 
 
 def _jars(folder: Path) -> list[str]:
