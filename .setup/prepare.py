@@ -397,7 +397,10 @@ def archive_inputs() -> str:
 def archive_classes(progress: Progress) -> str:
     """Archive the classes that Spark and Delta load, so that every later start loads them in half the time."""
     progress.now = "running a small job"
-    run([PYTHON, "-m", "jobs.spark"], "Spark could not be started to archive Java's classes: look into the log; then run this again.")
+    run(
+        [PYTHON, "-m", "jobs.spark"],
+        "Spark could not be started to archive Java's classes: look into the log; then run this again.",
+    )
     ARCHIVE_STAMP.write_text(archive_inputs(), encoding="utf-8")
     return near(ARCHIVE_STAMP.parent)
 

@@ -1,7 +1,7 @@
 """accept: read deliveries into the lake, batch by batch. Every record becomes accepted, duplicate, rejected or out of scope.
 
-A batch is written ahead, then appended to its tables under its number (so a retry is skipped), then committed; until then its rows
-exist for nobody. The balance of every file is checked before anything is written.
+A batch is written ahead, then appended to its tables under its number (so a retry is skipped), then committed; until then
+its rows exist for nobody. The balance of every file is checked before anything is written.
 """
 
 from __future__ import annotations

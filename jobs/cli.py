@@ -153,8 +153,9 @@ def _summary(call: argparse.Namespace, settings: Settings) -> None:
     from jobs import summary
     from jobs.workplace import workplace
 
+    month = usage_month(call.month)
     with workplace(settings, "summary", say) as opened:
-        summary.write(opened, usage_month(call.month), say)
+        summary.write(opened, month, say)
 
 
 def _show(call: argparse.Namespace, settings: Settings) -> None:
@@ -188,10 +189,23 @@ def _demo(call: argparse.Namespace, settings: Settings) -> None:
     if "://" in settings.landing:
         raise CallError("FOOTPRINT_LANDING is not a local folder: the demo is written to a local folder only")
     month: date = usage_month(call.month)
-    made = demo.generate(Path(settings.landing), month, call.subscriptions, call.seed, call.records_per_day)
-    say(
-        f"demo      {sum(made.files.values())} files with {sum(made.records.values()):,} records in {settings.landing}; truth in {made.truth}"
-    )
+    try:
+        made = demo.generate(Path(settings.landing), month, call.subscriptions, call.seed, call.records_per_day, _progress())
+    except ValueError as error:
+        raise CallError(str(error)) from None
+    files, records = sum(made.files.values()), sum(made.records.values())
+    say(f"demo      {files} files with {records:,} records in {settings.landing}; truth in {made.truth}")
+
+
+def _progress() -> Callable[[str, int, int], None] | None:
+    """A line that is written over on a terminal; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(what: str, done: int, total: int) -> None:
+        sys.stderr.write(f"\r{what}: {done:,} of {total:,}" + ("\n" if done == total else ""))
+
+    return show
 
 
 def _reaccept(call: argparse.Namespace, settings: Settings) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 _WORDS = {
     "fr": {
         "months": (
-            "janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre",
+            "janvier", "février", "mars", "avril", "mai", "juin",
+            "juillet", "août", "septembre", "octobre", "novembre", "décembre",
         ),
         "fixed": "internet fixe",
         "mobile": "internet mobile",
@@ -25,7 +26,8 @@ _WORDS = {
     },
     "en": {
         "months": (
-            "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+            "January", "February", "March", "April", "May", "June",
+            "July", "August", "September", "October", "November", "December",
         ),
         "fixed": "fixed internet",
         "mobile": "mobile internet",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import Any
 
 from pyarrow import fs
@@ -105,12 +106,15 @@ def register_again(lake: Lake, landing: str, sources: Mapping[str, Source], deli
 
 
 def sequence_gaps(deliveries: Iterable[Delivery]) -> dict[str, list[int]]:
-    """Numbers missing between the first and the last file of each series, by source and series."""
+    """Numbers missing between the first and the last file of each series, by source and series; of a wide gap the first 1,000."""
     numbers: dict[str, set[int]] = {}
     for delivery in deliveries:
         if delivery.sequence_series is not None and delivery.file_sequence is not None:
             numbers.setdefault(f"{delivery.source} {delivery.sequence_series}", set()).add(delivery.file_sequence)
-    gaps = {series: sorted(set(range(min(found), max(found))) - found) for series, found in numbers.items()}
+    gaps = {
+        series: [n for a, b in pairwise(sorted(found)) for n in range(a + 1, min(b, a + 1001))]
+        for series, found in numbers.items()
+    }
     return {series: missing for series, missing in sorted(gaps.items()) if missing}
 
 

@@ -28,8 +28,8 @@ def meter_month(workplace: Workplace, usage_month: date) -> None:
     """Fill ``metered`` and ``subscribed`` of a month from ``accepted`` up to the month's cutoff.
 
     Raises:
-        Refused: nobody was active or nothing was used in the month, identifiers have two holders at once, or a subscription is both
-            fixed and mobile.
+        Refused: nobody was active or nothing was used in the month, an identifier has two holders at once, or a subscription is
+            both fixed and mobile.
     """
     lake, month = workplace.lake, workplace.month(usage_month)
     counted = ledger.counted(lake, usage_month)

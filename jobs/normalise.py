@@ -101,7 +101,9 @@ def identifiers(kind: IdentifierType, values: pa.StringArray, rules: IdentifierR
         return _matching(pc.utf8_lower(pc.replace_substring_regex(values, r"[:.\-]", "")), r"^[0-9a-f]{12}$")
     if kind == "line_id":
         return _matching(values, rules.line_id_pattern)
-    digits = pc.replace_substring_regex(values, r"[\s().\-]", "")
+    # +33 (0)6 … is how a number is printed that is dialled either way.
+    international = pc.replace_substring_regex(values, r"^((?:\+|00)[\s.\-]*\d{1,3})[\s.\-]*\(0\)", r"\1")
+    digits = pc.replace_substring_regex(international, r"[\s().\-]", "")
     digits = pc.replace_substring_regex(digits, r"^(\+|00)", "")
     if rules.country_code:
         digits = pc.replace_substring_regex(digits, r"^0([1-9])", rf"{rules.country_code}\1")

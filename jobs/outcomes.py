@@ -150,8 +150,11 @@ def _identifiers(
     return kinds, pseudonyms
 
 
-def _interval(records: Mapping[str, pa.Array], source: UsageSource, faults: Faults) -> tuple[Integers, Integers, bool, Mask]:
-    """Start and close in microseconds UTC, whether the source has starts, and which closes could be read."""
+def _interval(records: Mapping[str, pa.Array], source: UsageSource, faults: Faults) -> tuple[Integers, Integers, Mask, Mask]:
+    """Start and close in microseconds UTC, which records have a start, and which closes could be read.
+
+    A record without a start is given its close as one, and so lies in the month of its close.
+    """
     time = source.time
     offsets = records[time.utc_offset_column] if time.utc_offset_column else None
 
@@ -160,18 +163,24 @@ def _interval(records: Mapping[str, pa.Array], source: UsageSource, faults: Faul
 
     duration, has_duration = _duration(records, time.duration_s, faults)
     if time.start and time.end:
-        (opened, _), (closed, has_close) = read(time.start), read(time.end)
+        closed, has_close = read(time.end)
+        has_start = pc.not_equal(text(records[time.start]), "").to_numpy(zero_copy_only=False)
+        own = Faults.none(len(faults.codes))
+        opened, _ = normalise.instants(records[time.start], time.start, time, offsets, own)
+        own.codes[~has_start] = 0
+        faults.include(own)
+        opened = np.where(has_start, opened, closed)
         faults.mark(opened > closed, "ends_before_it_starts", time.end)
         faults.mark(closed - opened > LONGEST_INTERVAL_S * 1_000_000, "duration_out_of_range", time.end)
-        return opened, closed, True, has_close
+        return opened, closed, has_start, has_close
     if time.start:
-        opened, has_start = read(time.start)
+        opened, is_read = read(time.start)
         closed = opened + duration
         faults.mark(~normalise.is_in_calendar(closed), "time_out_of_range", time.start)
-        return opened, closed, True, has_start & has_duration & normalise.is_in_calendar(closed)
+        return opened, closed, is_read, is_read & has_duration & normalise.is_in_calendar(closed)
     closed, has_close = read(time.end or "")
     faults.mark(~normalise.is_in_calendar(closed - duration), "time_out_of_range", time.end)
-    return closed - duration, closed, bool(time.duration_s), has_close
+    return closed - duration, closed, np.full(len(closed), time.duration_s is not None), has_close
 
 
 def _duration(records: Mapping[str, pa.Array], column: str | None, faults: Faults) -> tuple[Integers, Mask]:
@@ -203,27 +212,26 @@ def _record_keys(records: Mapping[str, pa.Array], source: UsageSource, key: Key,
 def _accepted(
     columns: Mapping[str, pa.Array],
     rows: Integers,
-    when: tuple[Integers, Integers, bool],
+    when: tuple[Integers, Integers, Mask],
     octets: tuple[Integers, Integers],
     legal: ZoneInfo,
 ) -> dict[str, Any]:
     """Columns of accepted intervals: a row a month, split at the ends of legal months."""
-    opened, closed, has_start = when[0][rows], when[1][rows], when[2]
-    cut = _cut(opened, closed, has_start, (octets[0][rows], octets[1][rows]), legal)
+    opened, closed, has_start = when[0][rows], when[1][rows], when[2][rows]
+    cut = _cut(opened, closed, (octets[0][rows], octets[1][rows]), legal)
     taken = pa.array(rows[cut.rows])
-    start = pa.array(opened[cut.rows]) if has_start else pa.nulls(len(taken), pa.int64())
     return {
         "kind": pa.repeat("accepted", len(taken)),
         **{name: values.take(taken) for name, values in columns.items()},
         "usage_month": pa.array(months(cut.months)),
         "interval_index": pa.repeat(pa.scalar(0, pa.int32()), len(taken)),
         "month_part": pa.array(cut.parts.astype(np.int32)),
-        "opened_at": _timestamps(start),
+        "opened_at": _timestamps(pa.array(opened[cut.rows], mask=~has_start[cut.rows])),
         "closed_at": _timestamps(pa.array(closed[cut.rows])),
         "octets_up": pa.array(cut.up),
         "octets_down": pa.array(cut.down),
         "is_prorated": pa.array(cut.parts > 0),
-        "is_without_start": pa.repeat(not has_start, len(taken)),
+        "is_without_start": pa.array(~has_start[cut.rows]),
     }
 
 
@@ -238,10 +246,10 @@ class _Cut:
     down: Integers
 
 
-def _cut(opened: Integers, closed: Integers, has_start: bool, octets: tuple[Integers, Integers], legal: ZoneInfo) -> _Cut:
+def _cut(opened: Integers, closed: Integers, octets: tuple[Integers, Integers], legal: ZoneInfo) -> _Cut:
     # An interval that ends at midnight of the 1st used nothing of the new month.
-    last = np.where(opened < closed, closed - 1, closed) if has_start else closed
-    first_month, last_month = month_index(opened if has_start else closed, legal), month_index(last, legal)
+    last = np.where(opened < closed, closed - 1, closed)
+    first_month, last_month = month_index(opened, legal), month_index(last, legal)
     whole = np.flatnonzero(first_month == last_month)
     parts = [
         (row, month, part, *volume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,13 +107,9 @@ def _legal_timezone(name: str) -> ZoneInfo:
 
 def usage_month(text: str) -> date:
     """The first day of a month written ``YYYY-MM``. Raises CallError."""
-    try:
-        year, month = text.split("-")
-        if (len(year), len(month)) != (4, 2):
-            raise ValueError(text)
-        return date(int(year), int(month), 1)
-    except ValueError:
-        raise CallError(f"{text!r} is not a month: write it as YYYY-MM, for example 2026-10") from None
+    if not re.fullmatch(r"[12][0-9]{3}-(0[1-9]|1[0-2])", text):
+        raise CallError(f"{text!r} is not a month: write it as YYYY-MM, for example 2026-10")
+    return date.fromisoformat(f"{text}-01")
 
 
 @cache

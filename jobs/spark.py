@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -75,7 +76,7 @@ def _machine(settings: Settings, java_options: str) -> dict[str, str]:
 
 
 def _java_options(settings: Settings) -> str:
-    """Options of the driver's JVM; classes that set-up archived load in half the time, and without the archive it is as without."""
+    """Options of the driver's JVM. Classes that set-up archived load in half the time; without the archive they load as ever."""
     archive = settings.jars / CLASS_ARCHIVE
     shared = f" -XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off" if archive.is_file() else ""
     return f"{GARBAGE_COLLECTOR}{shared}"
@@ -93,7 +94,7 @@ def write_class_archive(settings: Settings) -> None:
             frame.write.format("delta").partitionBy("month").mode(mode).save(folder)
         rows = spark.read.format("delta").load(folder)
         rows.join(F.broadcast(rows.select("id")), "id").groupBy("month").agg(F.sum("id")).collect()
-        gateway = spark.sparkContext._gateway
+        gateway: Any = spark.sparkContext._gateway
         spark.stop()
     # The archive is written when the JVM ends, which it does when its standard input does.
     gateway.shutdown()

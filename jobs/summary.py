@@ -79,7 +79,8 @@ def _published(workplace: Workplace, usage_month: date) -> Lines:
         grams, gigabytes = float(row.gco2e), row.octets / 1e9
         yield (
             row.network,
-            f"{row.subscriptions:,} subscriptions, {gigabytes:,.1f} GB, {grams / 1e6:,.3f} tCO2e, {row.estimated:,} with estimated data",
+            f"{row.subscriptions:,} subscriptions, {gigabytes:,.1f} GB, {grams / 1e6:,.3f} tCO2e, "
+            f"{row.estimated:,} with estimated data",
         )
     if verdict is None:
         yield "verdict", "not judged yet"

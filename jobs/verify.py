@@ -224,7 +224,8 @@ def _in_words(measurement: Measurement) -> str:
     rule = measurement.rule
     bounds = " to ".join(str(limit) for limit in (rule.lowest, rule.highest) if limit is not None)
     measured = format((measurement.measured or Decimal(0)).normalize(), "f")
-    return f"{rule.name} of {measurement.network} is {measured} {rule.unit}, allowed {'up to ' if rule.lowest is None else ''}{bounds}"
+    allowed = f"{'up to ' if rule.lowest is None else ''}{bounds}"
+    return f"{rule.name} of {measurement.network} is {measured} {rule.unit}, allowed {allowed}"
 
 
 def _of_month(frame: DataFrame, usage_month: date) -> DataFrame:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 IdentifierType = Literal["imsi", "msisdn", "line_id", "mac"]
@@ -20,12 +22,34 @@ Network = Literal["fixed", "mobile"]
 VolumeBasis = Literal["up_and_down", "down_only"]
 
 
+ROAMING_ZONES = ("home", "roaming")
+ESTIMATES = ("true", "false")
+
+
 class SourceError(ValueError):
     """A source file cannot be used; the message names the file and the setting."""
 
 
 def _regular_expression(text: str) -> str:
-    re.compile(text)
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text} is not a regular expression: {error}") from None
+    return text
+
+
+def _arrow_expression(text: str) -> str:
+    try:
+        pc.match_substring_regex(pa.array([""]), text)
+    except pa.ArrowInvalid:
+        raise ValueError(f"{text} is not a regular expression that Arrow (RE2) reads") from None
+    return text
+
+
+def _local_time_format(text: str) -> str:
+    unknown = set(re.findall(r"%.", text)) - {f"%{letter}" for letter in "YmdHMSyjbB%"}
+    if unknown:
+        raise ValueError(f"{text}: {', '.join(sorted(unknown))} cannot be read; fractions and offsets have formats of their own")
     return text
 
 
@@ -37,7 +61,8 @@ def _time_zone(name: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_regular_expression)]
 Zone = Annotated[str, AfterValidator(_time_zone)]
-Character = Annotated[str, Field(min_length=1, max_length=1)]
+ArrowPattern = Annotated[str, AfterValidator(_arrow_expression)]
+Character = Annotated[str, Field(pattern=r"^[\x20-\x7e\t]$")]
 
 
 class _Settings(BaseModel):
@@ -47,8 +72,8 @@ class _Settings(BaseModel):
 class Files(_Settings):
     """How the source names its files and shows that one is finished.
 
-    ``sequence`` is a regular expression on the file name with the group ``sequence`` (a number that grows). With a group ``series``
-    too, the numbers of a series have no gaps, and a gap is reported.
+    ``sequence`` is a regular expression on the file name with the group ``sequence`` (a number that grows). With a group
+    ``series`` too, the numbers of a series have no gaps, and a gap is reported.
     A file is finished when its name has none of ``unfinished_suffixes``, its ``done_marker`` (a suffix) exists if one is set, and
     it has not changed for ``unchanged_for_seconds``.
     """
@@ -80,6 +105,10 @@ class Delimited(_Settings):
     def _columns_are_known(self) -> Self:
         if self.header == bool(self.columns):
             raise ValueError("delimited.columns is needed exactly when delimited.header is false")
+        if self.delimiter == self.quote:
+            raise ValueError("delimited.delimiter and delimited.quote are the same character")
+        if len(set(self.columns)) != len(self.columns):
+            raise ValueError("delimited.columns names a column twice")
         return self
 
 
@@ -97,7 +126,7 @@ class IdentifierRules(_Settings):
     """
 
     country_code: Annotated[str, Field(pattern=r"^[1-9]\d{0,2}$")] | None = None
-    line_id_pattern: Pattern = r"^[A-Za-z0-9._:/-]{1,64}$"
+    line_id_pattern: ArrowPattern = r"^[A-Za-z0-9._:/-]{1,64}$"
 
 
 class Time(_Settings):
@@ -107,7 +136,7 @@ class Time(_Settings):
     time needs ``zone``, and what an hour that comes twice means, or ``utc_offset_column`` (``+HHMM`` or ``+HH:MM``).
     """
 
-    format: str
+    format: Annotated[str, AfterValidator(_local_time_format)]
     zone: Zone | None = None
     ambiguous: Literal["earliest", "latest", "reject"] | None = None
     utc_offset_column: str | None = None
@@ -228,6 +257,10 @@ class UsageSource(_Source):
         given = (self.time.start, self.time.end, self.time.duration_s)
         if not (self.time.end and not self.time.duration_s) and sum(map(bool, given)) != 2:
             raise ValueError("time: give end, start and end, start and duration_s, or end and duration_s")
+        for setting, mapping, allowed in (("roaming", self.roaming, ROAMING_ZONES), ("estimated", self.estimated, ESTIMATES)):
+            unknown = {mapping.constant, *mapping.values.values()} - {None, *allowed} if mapping else set()
+            if unknown:
+                raise ValueError(f"{setting}: {', '.join(map(str, unknown))} is none of {', '.join(allowed)}")
         if self.key != "none" and not self.key:
             raise ValueError('key is empty: name its columns, or say key = "none"')
         return self._missing(self.whitelist)
@@ -275,10 +308,14 @@ def read_source(path: Path) -> Source:
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
         kinds: dict[str, type[Source]] = {"usage": UsageSource, "subscriptions": SubscriptionSource}
-        kind = settings.get("kind")
+        kind = str(settings.get("kind"))
         if kind not in kinds:
             raise SourceError(f"{path}: kind is {kind!r}, must be one of {', '.join(kinds)}")
+        if "name" in settings:
+            raise SourceError(f"{path}: name is not a setting: the file's name is the source's")
         return kinds[kind].model_validate({"name": path.stem, **settings})
+    except UnicodeDecodeError:
+        raise SourceError(f"{path}: is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise SourceError(f"{path}: {error}") from None
     except ValidationError as error:

@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
+from jobs.launch import STAGES
 from jobs.run import Settings
 
 
 @contextmanager
-def _place(folder: Path, jars: Path) -> Iterator[Settings]:
+def at_a_place(folder: Path) -> Iterator[Settings]:
+    """Settings of an empty place, whose PostgreSQL stops with the block."""
     from jobs.postgres import stop_embedded
 
     (folder / "landing").mkdir(parents=True)
-    (folder / "jars").symlink_to(jars)
+    (folder / "jars").symlink_to(Settings.from_environment().jars)
     settings = Settings.from_environment({"FOOTPRINT_VAR": str(folder), "FOOTPRINT_SPARK_MASTER": "local[2]"})
     try:
         yield settings
@@ -30,23 +32,24 @@ def _place(folder: Path, jars: Path) -> Iterator[Settings]:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, spark: Any) -> Iterator[Settings]:
     """Settings of an empty place that lives as long as the test module."""
-    with _place(tmp_path_factory.mktemp("place"), Settings.from_environment().jars) as found:
+    with at_a_place(tmp_path_factory.mktemp("place")) as found:
         yield found
+
+
+def run_stages(settings: Settings, month: str, only: tuple[str, ...] = STAGES) -> list[str]:
+    """Run stages of a month in this process; return what they said."""
+    from jobs import stages
+    from jobs.run import usage_month
+    from jobs.workplace import workplace
+
+    said: list[str] = []
+    with workplace(settings, "test", said.append) as opened:
+        for stage in only:
+            stages.run(opened, stage, usage_month(month))
+    return said
 
 
 @pytest.fixture
 def run() -> Callable[..., list[str]]:
-    """Run stages of a month in this process; return what they said."""
-    from jobs import stages
-    from jobs.launch import STAGES
-    from jobs.run import usage_month
-    from jobs.workplace import workplace
-
-    def run_stages(settings: Settings, month: str, only: tuple[str, ...] = STAGES) -> list[str]:
-        said: list[str] = []
-        with workplace(settings, "test", said.append) as opened:
-            for stage in only:
-                stages.run(opened, stage, usage_month(month))
-        return said
-
+    """Run stages of a month in this process."""
     return run_stages

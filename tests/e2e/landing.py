@@ -8,7 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-HEADER = "subscription_id,network,access_technology,identifier_type,identifier,assigned_from,assigned_to,active_from,active_to,segment,brand"
+HEADER = (
+    "subscription_id,network,access_technology,identifier_type,identifier,"
+    "assigned_from,assigned_to,active_from,active_to,segment,brand"
+)
 GB = 1_000_000_000
 
 

@@ -23,7 +23,13 @@ SUBSCRIPTIONS = [
     subscription("ana", "mobile", ("imsi", ANA)),
     # An IMSI moves from old to cat on the 16th, where old ends.
     subscription("ben", "mobile", ("imsi", BEN)),
-    subscription("old", "mobile", ("imsi", CAT), ("2025-01-01T00:00:00+01:00", "2026-10-16T00:00:00+02:00"), ("2025-01-01T00:00:00+01:00", "2026-10-16T00:00:00+02:00")),  # fmt: skip  # noqa: E501
+    subscription(
+        "old",
+        "mobile",
+        ("imsi", CAT),
+        ("2025-01-01T00:00:00+01:00", "2026-10-16T00:00:00+02:00"),
+        ("2025-01-01T00:00:00+01:00", "2026-10-16T00:00:00+02:00"),
+    ),
     subscription("cat", "mobile", ("imsi", CAT), ("2026-10-16T00:00:00+02:00", ""), ("2026-10-16T00:00:00+02:00", "")),
     subscription("dan", "mobile", ("msisdn", "0639980004"), brand="Beta"),
     subscription("eve", "fixed", ("line_id", "L000000001")),
@@ -69,7 +75,9 @@ def october(landing: Path) -> None:
             pipe(BEN, "20261012100000", "m1", 100_000_000, kind="RGP", offset="+0100"),
         ],
     )
-    write_flattened(landing, "pgw_20261001_0001.parquet", [("33639980004", "internet", "20261015120000", 300_000_000, 14_000_000_000)])
+    write_flattened(
+        landing, "pgw_20261001_0001.parquet", [("33639980004", "internet", "20261015120000", 300_000_000, 14_000_000_000)]
+    )
     lines = ["line_id,interval_start,interval_end,octets_up,octets_down"]
     lines += ["L000000002,2026-10-02T00:00:00Z,2026-10-02T01:00:00Z,25000000000,225000000000"]
     write(landing, "fixed_deltas/fixed_20261002_0001.csv", lines)
@@ -84,7 +92,11 @@ def published(settings) -> dict[str, dict]:
     key = read_key(settings.keys, SERVING_KEY)
     names = {key.pseudonym("subscription", name).hex(): name for name in EXPECTED}
     table = DeltaTable(f"{settings.lake}/published").to_pyarrow_table().to_pylist()
-    return {names.get(row["subscription_key"], row["subscription_key"]): row for row in table if row["usage_month"] == date(2026, 10, 1)}
+    return {
+        names.get(row["subscription_key"], row["subscription_key"]): row
+        for row in table
+        if row["usage_month"] == date(2026, 10, 1)
+    }
 
 
 def versions(settings) -> dict[str, int]:
@@ -315,7 +327,11 @@ def test_a_corrected_subscription_export_replaces_the_earlier_one(settings, run)
     late_start = ("2026-12-20T00:00:00+01:00", "")
     write(landing, "subscriptions/subscriptions_202612.csv", [HEADER, subscription("zoe", "mobile", ("imsi", ANA[:-1] + "7"))])
     run(settings, "2026-12", ("land", "accept"))
-    write(landing, "subscriptions/subscriptions_202612.csv", [HEADER, subscription("ann", "mobile", ("imsi", ANA[:-1] + "8"), late_start, late_start)])
+    write(
+        landing,
+        "subscriptions/subscriptions_202612.csv",
+        [HEADER, subscription("ann", "mobile", ("imsi", ANA[:-1] + "8"), late_start, late_start)],
+    )
 
     said = run(settings, "2026-12", ("land", "accept", "meter"))
 

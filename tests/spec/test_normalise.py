@@ -79,7 +79,6 @@ def test_without_a_country_a_national_number_is_malformed():
     assert found.to_pylist() == [None, "33612345678"]
 
 
-@pytest.mark.xfail(strict=True, reason="+33 (0)6 … keeps the 0 and becomes the number of someone else, 330612345678")
 def test_a_trunk_zero_in_brackets_is_never_kept():
     assert identifiers("msisdn", pa.array(["+33 (0)6 12 34 56 78"]), FRENCH).to_pylist()[0] in (None, "33612345678")
 

@@ -341,7 +341,6 @@ def test_a_truncated_record_keeps_whose_it_was():
     assert (decided.rejected[0]["usage_month"], decided.rejected[0]["record_ordinal"]) == (None, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="DESIGN §2: one without a start goes to the month of its close, flagged; it is rejected")
 def test_a_record_whose_start_is_empty_goes_to_the_month_of_its_close_flagged():
     assert [row["is_without_start"] for row in decide({"start": ""}).accepted] == [True]
 

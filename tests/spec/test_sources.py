@@ -198,7 +198,6 @@ def test_a_source_that_cannot_be_used_is_refused_with_its_file_and_setting(tmp_p
     assert said in refusal(tmp_path, text)
 
 
-@pytest.mark.xfail(strict=True, reason="schemas/source.py accepts it, or ends with another error that names no file")
 @pytest.mark.parametrize("text", LEFT.values(), ids=LEFT.keys())
 def test_what_would_only_fail_while_a_file_is_read_is_refused_before(tmp_path, text):
     assert refusal(tmp_path, text)

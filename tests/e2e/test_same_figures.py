@@ -1,0 +1,87 @@
+"""The same input gives the same figures, whatever the order, the batches, the splitting of files, partitions and time zone."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs.run import Settings
+from tests.e2e.conftest import at_a_place
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+MONTH = "2026-10"
+FIGURES = ("land", "accept", "meter", "estimate")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from datetime import date
+
+    from jobs.demo import generate
+
+    folder = tmp_path_factory.mktemp("demo")
+    generate(folder, date(2026, 10, 1), 60, 3)
+    return folder
+
+
+def figures(settings: Settings, run, spark) -> str:
+    """Hash of what would be published."""
+    from jobs.publish import compose, figures_hash
+
+    run(settings, MONTH, FIGURES)
+    estimated = spark.read.format("delta").load(f"{settings.lake}/estimated").where("usage_month = DATE'2026-10-01'")
+    return figures_hash(compose(estimated, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def expected(demo: Path, tmp_path_factory: pytest.TempPathFactory, spark) -> str:
+    from tests.e2e.conftest import run_stages
+
+    with at_a_place(tmp_path_factory.mktemp("place")) as settings:
+        shutil.copytree(demo, settings.landing, dirs_exist_ok=True)
+        return figures(settings, run_stages, spark)
+
+
+def test_files_delivered_in_another_order_and_in_three_batches(demo, expected, run, spark, tmp_path_factory):
+    with at_a_place(tmp_path_factory.mktemp("place")) as settings:
+        files = sorted((path for path in demo.rglob("*") if path.is_file() and path.parent != demo), reverse=True)
+        for part in range(3):
+            for path in files[part::3]:
+                target = Path(settings.landing) / path.relative_to(demo)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+            run(settings, MONTH, ("land", "accept"))
+
+        assert figures(settings, run, spark) == expected
+
+
+def test_files_split_and_records_shuffled_under_other_partitions_and_another_time_zone(
+    demo, expected, run, spark, tmp_path_factory, monkeypatch
+):
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    with at_a_place(tmp_path_factory.mktemp("place")) as settings:
+        shutil.copytree(demo, settings.landing, dirs_exist_ok=True)
+        split_fixed_files(Path(settings.landing) / "fixed_deltas")
+        spark.conf.set("spark.sql.shuffle.partitions", "7")
+        try:
+            assert figures(settings, run, spark) == expected
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+
+
+def split_fixed_files(folder: Path) -> None:
+    """Turn each gzip file into two plain ones, its records in reverse order."""
+    for path in list(folder.glob("*.csv.gz")):
+        header, *records = gzip.decompress(path.read_bytes()).split(b"\n")
+        records = [record for record in records if record][::-1]
+        half = len(records) // 2
+        for name, part in (("a", records[:half]), ("b", records[half:])):
+            (folder / path.name.replace(".csv.gz", f"_{name}.csv")).write_bytes(b"\n".join([header, *part]) + b"\n")
+        path.unlink()
