@@ -44,5 +44,7 @@ def read_records(place: str, size_octets: int, source: Source, tally: Tally) -> 
 def _decompressed(file: pa.NativeFile, path: str) -> pa.NativeFile:
     for suffix, codec in _COMPRESSION.items():
         if path.endswith(suffix):
+            if file.size() == 0:
+                raise ReadFault("the compressed stream is damaged or truncated")
             return pa.CompressedInputStream(file, codec)
     return file

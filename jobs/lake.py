@@ -99,15 +99,20 @@ class Lake:
     def replace_month(self, table: Table, frame: DataFrame, usage_month: date) -> None:
         """Replace the rows of one month in one commit. Raises EmptyMonthError rather than erase a month."""
         self._create(table)
-        # Kept, so that looking whether there are rows does not compute them twice.
-        conformed = _conform(table, frame).persist()
         with _redacted(table):
-            if conformed.isEmpty():
-                raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
-            self.fence()
-            month = f"usage_month = DATE'{usage_month}'"
-            conformed.write.format("delta").mode("overwrite").option("replaceWhere", month).save(self.path(table))
-            conformed.unpersist()
+            # Kept, so that looking whether there are rows does not compute them twice.
+            conformed = _conform(table, frame).persist()
+            try:
+                self._replace_month(table, conformed, usage_month)
+            finally:
+                conformed.unpersist()
+
+    def _replace_month(self, table: Table, rows: DataFrame, usage_month: date) -> None:
+        if rows.isEmpty():
+            raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
+        self.fence()
+        month = f"usage_month = DATE'{usage_month}'"
+        rows.write.format("delta").mode("overwrite").option("replaceWhere", month).save(self.path(table))
 
     def files_of_month(self, table: Table, usage_month: date) -> list[str]:
         """Addresses of the Parquet files that hold a month of a table that is partitioned by month."""

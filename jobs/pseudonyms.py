@@ -2,7 +2,7 @@
 
 HMAC-SHA-256(key, type ‖ 0x00 ‖ normalised value), the first 128 bits. Two keys: the *identifier* key never leaves the lake's
 side; with the *serving* key billing and the portal derive ``subscription_key`` from their own subscription id. A key is read
-file where it is used, on the worker; it is never a literal, in a closure, a plan or a log.
+from its file where it is used, on the worker; it is never a literal, in a closure, a plan or a log.
 """
 
 from __future__ import annotations

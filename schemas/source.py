@@ -308,8 +308,8 @@ def read_source(path: Path) -> Source:
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
         kinds: dict[str, type[Source]] = {"usage": UsageSource, "subscriptions": SubscriptionSource}
-        kind = str(settings.get("kind"))
-        if kind not in kinds:
+        kind = settings.get("kind")
+        if not isinstance(kind, str) or kind not in kinds:
             raise SourceError(f"{path}: kind is {kind!r}, must be one of {', '.join(kinds)}")
         if "name" in settings:
             raise SourceError(f"{path}: name is not a setting: the file's name is the source's")
