@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
+from pyspark.sql import functions as F
+
 from jobs import ledger
 from jobs.accept import accept, reaccept
 from jobs.batches import AsOf
@@ -14,7 +16,8 @@ from jobs.publish import publish_month
 from jobs.run import CallError, Refused
 from jobs.verify import is_published, latest_verdict, verify_month
 from jobs.workplace import Workplace
-from schemas.tables import FILE_BALANCES, REJECTED
+from schemas.table import Table
+from schemas.tables import ESTIMATED, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED
 
 
 def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
@@ -87,12 +90,17 @@ def _accept(workplace: Workplace) -> None:
 
 def _meter(workplace: Workplace, usage_month: date) -> None:
     meter_month(workplace, usage_month)
-    workplace.say(f"meter     {usage_month:%Y-%m} is metered")
+    subscriptions, rows = (_rows_of_month(workplace, table, usage_month) for table in (SUBSCRIBED, METERED))
+    workplace.say(f"meter     {subscriptions:,} subscriptions active, {rows:,} rows of usage")
 
 
 def _estimate(workplace: Workplace, usage_month: date) -> None:
     estimate_month(workplace, usage_month)
-    workplace.say(f"estimate  {usage_month:%Y-%m} is estimated")
+    workplace.say(f"estimate  {_rows_of_month(workplace, ESTIMATED, usage_month):,} components")
+
+
+def _rows_of_month(workplace: Workplace, table: Table, usage_month: date) -> int:
+    return workplace.lake.read(table).where(F.col("usage_month") == F.lit(usage_month)).count()
 
 
 def _verify(workplace: Workplace, usage_month: date) -> None:
