@@ -3,7 +3,7 @@
 **When.** On the first of each month (UTC) for the month before, after waiting `late_days` days for late records.
 
 **By hand.** Trigger with `usage_month` (`YYYY-MM`): that month is run at once, without the wait. Running a published month again
-changes nothing unless its input has changed, and then publishes a revision.
+changes nothing; records that came for it since are held and counted, and `publish` says so and refuses (exit 1).
 
 **When it fails.** The message names the month, the stage and the reason. Refused data is not retried: the reason has to be
 removed first; then clear the failed task. Any other failure is retried twice.
