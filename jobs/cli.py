@@ -90,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     again = command("reaccept", _reaccept, "withdraw a file's rows and read it anew")
     again.add_argument("file", help="SOURCE/NAME as under the landing folder")
     again.add_argument("--reason", required=True)
-    command("serving", _serving, "the embedded PostgreSQL").add_argument("action", choices=("start", "stop", "url"))
+    serving = command("serving", _serving, "the embedded PostgreSQL")
+    serving.add_argument("action", choices=("start", "stop", "url"))
+    serving.add_argument("--role", choices=("billing", "portal", "auditor"), help="with url: the URL as this reader")
     return parser
 
 
@@ -223,6 +225,6 @@ def _serving(call: argparse.Namespace, settings: Settings) -> None:
     if call.action == "start":
         say(serving.start(settings))
     elif call.action == "url":
-        say(url(settings))
+        say(url(settings, f"footprint_{call.role}" if call.role else None))
     else:
         say("stopped" if stop_embedded(settings) else "it did not run")
