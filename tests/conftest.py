@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -22,6 +23,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Except from the rule that a warning is an error what no test can help."""
     # PySpark leaves the sockets it fetched rows through to the garbage collector, which may find them in any later test.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.*127.0.0.1:ResourceWarning")
+
+
+def pytest_unconfigure() -> None:
+    """Keep Py4J from reporting at the very end, to a stream that is closed by then, that it closes its connections."""
+    logging.getLogger("py4j").setLevel(logging.ERROR)
 
 
 @pytest.fixture(scope="session")

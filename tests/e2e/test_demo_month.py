@@ -71,12 +71,12 @@ def test_every_subscription_whose_volume_cannot_be_known_is_flagged(place):
 
     assert unknowable <= flagged
     # A damaged record without octets cannot be told from one that had some.
-    assert len(flagged) <= table_of_corrupt(place)
+    assert len(flagged) <= corrupt_records(place)
 
 
-def table_of_corrupt(place: Path) -> int:
+def corrupt_records(place: Path) -> int:
     counts = json.loads((place / "landing" / f"truth_{MONTH}.json").read_text(encoding="utf-8"))["sources"]
-    return sum(source.get("corrupt", 0) for source in counts.values())
+    return sum(source.get("corrupt_records", 0) for source in counts.values())
 
 
 def test_active_days_network_and_brand_are_true(place):
