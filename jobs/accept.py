@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -165,7 +165,7 @@ def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], ta
     lake = workplace.lake
     frame = read_files(lake.spark, _tasks(workplace.settings.landing, deliveries), workplace, schema).persist()
     base = json.loads(batch.base_versions)
-    batches = [*(b for b in read_batches(lake) if b.number < batch.number), _as_if_committed(batch)]
+    batches = [*(b for b in read_batches(lake) if b.number < batch.number), replace(batch, is_committed=True)]
     existing = visible(lake.read(table, base[table.name]), batches, batch.number)
     candidates = frame.where("kind = 'accepted'").withColumn("content_hash", content_hash(table))
     if table is ACCEPTED:
@@ -174,10 +174,6 @@ def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], ta
     repeats = find_repeats(candidates.where("record_key IS NOT NULL"), existing, table).persist()
     names = {delivery.file_number: delivery.source for delivery in deliveries}
     return _Reading(table, frame, candidates.transform(_with_repeats, repeats, table), repeats, names)
-
-
-def _as_if_committed(batch: Batch) -> Batch:
-    return Batch(batch.number, True, batch.file_numbers, batch.withdrawn_file_numbers, batch.reason, batch.base_versions)
 
 
 def _tasks(landing: str, deliveries: Sequence[Delivery]) -> list[list[tuple[int, str, str, int]]]:

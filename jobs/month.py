@@ -43,7 +43,7 @@ def meter_month(workplace: Workplace, usage_month: date) -> None:
     rejected = counted.rows(REJECTED).where(F.col("source").isin(list(workplace.networks)))
     lost = metering.lost_records(rejected, counted.rows(FILE_BALANCES), records, month).persist()
     lake.replace_month(SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month)
-    attributed = metering.attribute(records, assignments, _of_month(lake.read(SUBSCRIBED), usage_month))
+    attributed = metering.attribute(records, assignments, of_month(lake.read(SUBSCRIBED), usage_month))
     lake.replace_month(METERED, metering.meter(attributed, workplace.networks, month, counted.cutoff), usage_month)
     lost.unpersist()
     assignments.unpersist()
@@ -51,7 +51,7 @@ def meter_month(workplace: Workplace, usage_month: date) -> None:
 
 def settled_records(counted: AsOf, ranks: DataFrame, usage_month: date) -> DataFrame:
     """Accepted rows of a month that count, conflicts settled."""
-    return _settled(_of_month(counted.rows(ACCEPTED), usage_month), counted, ranks)
+    return _settled(of_month(counted.rows(ACCEPTED), usage_month), counted, ranks)
 
 
 def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month) -> DataFrame:
@@ -87,8 +87,8 @@ def estimate_month(workplace: Workplace, usage_month: date) -> None:
         Refused: a factor is missing or ambiguous, or counts volume otherwise than a source does.
     """
     lake = workplace.lake
-    subscribed = _of_month(lake.read(SUBSCRIBED), usage_month)
-    metered = _of_month(lake.read(METERED), usage_month)
+    subscribed = of_month(lake.read(SUBSCRIBED), usage_month)
+    metered = of_month(lake.read(METERED), usage_month)
     cutoffs = metered.select("batch_cutoff").union(subscribed.select("batch_cutoff")).distinct().collect()
     if len(cutoffs) != 1:
         raise Refused(f"{usage_month:%Y-%m} is metered up to {len(cutoffs)} different batches: run meter first")
@@ -111,5 +111,6 @@ def factors_of(workplace: Workplace, usage_month: date, subscribed: DataFrame) -
     return found
 
 
-def _of_month(frame: DataFrame, usage_month: date) -> DataFrame:
+def of_month(frame: DataFrame, usage_month: date) -> DataFrame:
+    """Rows of one month."""
     return frame.where(F.col("usage_month") == F.lit(usage_month))

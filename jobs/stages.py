@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
-from pyspark.sql import functions as F
-
 from jobs import ledger
 from jobs.accept import accept, reaccept
 from jobs.batches import AsOf
 from jobs.land import land, read_deliveries, register_again, sequence_gaps
-from jobs.month import estimate_month, meter_month
+from jobs.month import estimate_month, meter_month, of_month
 from jobs.publish import publish_month
 from jobs.run import CallError, Refused
 from jobs.verify import is_published, latest_verdict, verify_month
@@ -100,7 +98,7 @@ def _estimate(workplace: Workplace, usage_month: date) -> None:
 
 
 def _rows_of_month(workplace: Workplace, table: Table, usage_month: date) -> int:
-    return workplace.lake.read(table).where(F.col("usage_month") == F.lit(usage_month)).count()
+    return of_month(workplace.lake.read(table), usage_month).count()
 
 
 def _verify(workplace: Workplace, usage_month: date) -> None:

@@ -19,7 +19,7 @@ from data_quality.rules import EVERY_NETWORK, read_rules, rule_for
 from jobs import ledger
 from jobs.batches import AsOf
 from jobs.land import read_deliveries, sequence_gaps
-from jobs.month import delivery_ranks, factors_of, settled_records
+from jobs.month import delivery_ranks, factors_of, of_month, settled_records
 from jobs.run import Refused, code_version
 from jobs.workplace import Workplace
 from schemas.tables import ESTIMATED, EVIDENCE, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, VERDICTS
@@ -62,7 +62,7 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
 
 def estimated_state(workplace: Workplace, usage_month: date) -> dict[str, Any]:
     """Batch cutoff and factors of a month's estimate. Raises Refused if it was not estimated."""
-    estimated = _of_month(workplace.lake.read(ESTIMATED), usage_month)
+    estimated = of_month(workplace.lake.read(ESTIMATED), usage_month)
     found = estimated.select("batch_cutoff", "factors_id").distinct().collect()
     if len(found) != 1:
         raise Refused(f"{usage_month:%Y-%m} is not estimated: run estimate first")
@@ -71,7 +71,7 @@ def estimated_state(workplace: Workplace, usage_month: date) -> dict[str, Any]:
 
 def _measurements(workplace: Workplace, usage_month: date, cutoff: int) -> list[Measurement]:
     lake, rules = workplace.lake, read_rules()
-    subscribed = _of_month(lake.read(SUBSCRIBED), usage_month)
+    subscribed = of_month(lake.read(SUBSCRIBED), usage_month)
     subscriptions = {row.network: row["count"] for row in subscribed.groupBy("network").count().collect()}
     subscriptions[EVERY_NETWORK] = sum(subscriptions.values())
     counted = AsOf.now(lake).at(cutoff)
@@ -148,7 +148,7 @@ def _reconciled(
 ) -> Found:
     """Octets from accepted to metered to estimated, components per subscription, and the products themselves."""
     lake = workplace.lake
-    metered = _of_month(lake.read(METERED), usage_month)
+    metered = of_month(lake.read(METERED), usage_month)
     by_attribution = {
         (row.network, row.attribution): row
         for row in metered.groupBy("network", "attribution")
@@ -160,7 +160,7 @@ def _reconciled(
     yield "octets_lost_in_metering", EVERY_NETWORK, sum(daily.values()) - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
     counted = _counted_octets(workplace, usage_month)
-    for network, row in _components(_of_month(lake.read(ESTIMATED), usage_month)).items():
+    for network, row in _components(of_month(lake.read(ESTIMATED), usage_month)).items():
         active = subscriptions.get(network, 0)
         yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * _OCTETS_PER_GIGABYTE)
         yield "subscriptions_without_component", network, active - row.subscriptions
@@ -173,10 +173,10 @@ def _reconciled(
 def _counted_octets(workplace: Workplace, usage_month: date) -> dict[str, int]:
     """Octets metered for holders that the factors count, by network of the subscription."""
     lake = workplace.lake
-    subscribed = _of_month(lake.read(SUBSCRIBED), usage_month)
+    subscribed = of_month(lake.read(SUBSCRIBED), usage_month)
     both_ways = {(f.brand, f.network): f.volume_basis == "up_and_down" for f in factors_of(workplace, usage_month, subscribed)}
     held = (
-        _of_month(lake.read(METERED), usage_month)
+        of_month(lake.read(METERED), usage_month)
         .where("attribution = 'holder'")
         .select("subscription_key", "octets_up", "octets_down")
     )
@@ -228,13 +228,9 @@ def _in_words(measurement: Measurement) -> str:
     return f"{rule.name} of {measurement.network} is {measured} {rule.unit}, allowed {allowed}"
 
 
-def _of_month(frame: DataFrame, usage_month: date) -> DataFrame:
-    return frame.where(F.col("usage_month") == F.lit(usage_month))
-
-
 def latest_verdict(workplace: Workplace, usage_month: date) -> Any:
     """The last verdict of a month; None if it was never judged."""
-    rows = _of_month(workplace.lake.read(VERDICTS), usage_month).orderBy(F.desc("verdict_id")).limit(1).collect()
+    rows = of_month(workplace.lake.read(VERDICTS), usage_month).orderBy(F.desc("verdict_id")).limit(1).collect()
     return rows[0] if rows else None
 
 

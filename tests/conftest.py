@@ -19,12 +19,6 @@ from schemas.table import Table
 os.environ["TZ"] = "America/New_York"  # a zone that no figure may depend on
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Except from the rule that a warning is an error what no test can help."""
-    # PySpark leaves the sockets it fetched rows through to the garbage collector, which may find them in any later test.
-    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket.*127.0.0.1:ResourceWarning")
-
-
 def pytest_unconfigure() -> None:
     """Keep Py4J from reporting at the very end, to a stream that is closed by then, that it closes its connections."""
     logging.getLogger("py4j").setLevel(logging.ERROR)
