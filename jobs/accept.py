@@ -6,10 +6,10 @@ its rows exist for nobody. The balance of every file is checked before anything 
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,10 +21,10 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs import outcomes
 from jobs.batches import Batch, latest, read_batches, visible
 from jobs.files import read_records
-from jobs.lake import Lake, versions
-from jobs.land import Delivery, place_of, read_deliveries
-from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY, read_key
-from jobs.readers.block import Block, ReadFault, Tally
+from jobs.lake import Lake, collected, versions
+from jobs.land import Delivery, contents_that_count, place_of, read_deliveries, register_again
+from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
+from jobs.readers.block import ReadFault, Tally
 from jobs.run import Refused, code_version
 from jobs.workplace import Workplace
 from schemas.source import Source, SubscriptionSource, UsageSource
@@ -33,7 +33,7 @@ from schemas.tables import ACCEPTED, BATCHES, FILE_BALANCES, REJECTED, SUBSCRIPT
 
 BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
-_POSITION = ("file_number", "record_ordinal", "interval_index", "month_part")
+_POSITION = ("file_number", "record_ordinal", "interval_index", "month_part", "keys_part")
 _TABLES = (ACCEPTED, REJECTED, SUBSCRIPTIONS, FILE_BALANCES)
 
 
@@ -50,15 +50,20 @@ def accept(workplace: Workplace) -> list[int]:
     return done
 
 
-def reaccept(workplace: Workplace, deliveries: Sequence[Delivery], reason: str) -> int:
-    """Withdraw deliveries and read them anew, with those that hold duplicates of them. Return the batch.
+def reaccept(workplace: Workplace, delivery: Delivery, reason: str) -> int:
+    """Withdraw what a file holds and read it anew, with the files that hold duplicates of it. Return the batch.
 
     Raises:
         Refused: a file that must be read again is no longer in the landing folder.
     """
     accept(workplace)
-    replaced = [number for d in deliveries for number in (d.file_number, d.replaces_file_number) if number]
-    batch = _write_ahead(workplace, [d.file_number for d in deliveries], replaced, reason)
+    delivery = register_again(workplace.lake, workplace.settings.landing, workplace.sources, delivery, workplace.now())
+    batches, deliveries = read_batches(workplace.lake), read_deliveries(workplace.lake)
+    pending, withdrawn = due(batches, deliveries)
+    read = _read_so_far(batches, deliveries)
+    if delivery.content in read:
+        pending, withdrawn = [*pending, delivery], [*withdrawn, read[delivery.content]]
+    batch = _write_ahead(workplace, pending, withdrawn, reason)
     _run_batch(workplace, batch)
     return batch.number
 
@@ -67,28 +72,42 @@ def _unfinished(workplace: Workplace) -> Batch | None:
     return next((batch for batch in read_batches(workplace.lake) if not batch.is_committed), None)
 
 
+def due(batches: Sequence[Batch], deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[int]]:
+    """What must be read and what withdrawn, so that each content that counts has been read once and no other counts.
+
+    Returns:
+        Deliveries to read, in their order, and deliveries whose rows cease to count.
+    """
+    counting, read = contents_that_count(deliveries), _read_so_far(batches, deliveries)
+    pending = sorted((d for content, d in counting.items() if content not in read), key=lambda d: d.file_number)
+    return pending, sorted(number for content, number in read.items() if content not in counting)
+
+
+def _read_so_far(batches: Sequence[Batch], deliveries: Sequence[Delivery]) -> dict[tuple[str, str], int]:
+    """Contents whose rows count, with the delivery they were read from."""
+    numbers: set[int] = set()
+    for batch in batches:
+        numbers = numbers - set(batch.withdrawn_file_numbers) | set(batch.file_numbers)
+    return {d.content: d.file_number for d in deliveries if d.file_number in numbers}
+
+
 def _plan(workplace: Workplace) -> Batch | None:
-    """The next batch of pending deliveries, in their order, up to BATCH_OCTETS."""
-    batches, deliveries = read_batches(workplace.lake), read_deliveries(workplace.lake)
-    read = {number for batch in batches for number in batch.file_numbers}
-    replaced = {d.replaces_file_number for d in deliveries if d.status == "superseding"}
-    pending = [d for d in deliveries if d.is_read and d.file_number not in read | replaced]
+    """The next batch: what must be withdrawn, and what must be read, in the order of delivery, up to BATCH_OCTETS."""
+    pending, withdrawn = due(read_batches(workplace.lake), read_deliveries(workplace.lake))
     chosen: list[Delivery] = []
     for delivery in pending:
         if chosen and sum(d.size_octets for d in chosen) + delivery.size_octets > BATCH_OCTETS:
             break
         chosen.append(delivery)
-    if not chosen:
+    if not chosen and not withdrawn:
         return None
-    withdrawn = [d.replaces_file_number for d in chosen if d.status == "superseding" and d.replaces_file_number in read]
-    reason = "superseded by a later delivery" if withdrawn else None
-    return _write_ahead(workplace, [d.file_number for d in chosen], [n for n in withdrawn if n], reason)
+    return _write_ahead(workplace, chosen, withdrawn, "superseded by a later delivery" if withdrawn else None)
 
 
-def _write_ahead(workplace: Workplace, numbers: Sequence[int], withdrawn: Sequence[int], reason: str | None) -> Batch:
-    lake = workplace.lake
+def _write_ahead(workplace: Workplace, chosen: Sequence[Delivery], withdrawn: Sequence[int], reason: str | None) -> Batch:
+    lake, numbers = workplace.lake, {delivery.file_number for delivery in chosen}
     batches = read_batches(lake)
-    dependants = _holders_of_duplicates(lake, batches, withdrawn) - set(withdrawn) - set(numbers)
+    dependants = _holders_of_duplicates(lake, batches, withdrawn) - set(withdrawn) - numbers
     _require_files(workplace, dependants)
     batch = Batch(
         max((b.number for b in batches), default=0) + 1,
@@ -152,10 +171,10 @@ def _run_batch(workplace: Workplace, batch: Batch) -> None:
     balances = [row for reading in read for row in reading.balances(deliveries, batch)]
     for reading in read:
         workplace.lake.append(reading.table, reading.accepted(batch), batch.number)
-    rejected = [reading.rejected(batch) for reading in read]
-    together = rejected[0].unionByName(rejected[1]) if len(rejected) > 1 else rejected[0]
-    workplace.lake.append(REJECTED, together, batch.number)
-    workplace.lake.append(FILE_BALANCES, workplace.lake.rows(FILE_BALANCES, balances), batch.number)
+    if read:  # a batch may only withdraw
+        rejected = functools.reduce(DataFrame.unionByName, [reading.rejected(batch) for reading in read])
+        workplace.lake.append(REJECTED, rejected, batch.number)
+        workplace.lake.append(FILE_BALANCES, workplace.lake.rows(FILE_BALANCES, balances), batch.number)
     _log(workplace, batch, "committed")
     for reading in read:
         reading.release()
@@ -169,8 +188,8 @@ def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], ta
     existing = visible(lake.read(table, base[table.name]), batches, batch.number)
     candidates = frame.where("kind = 'accepted'").withColumn("content_hash", content_hash(table))
     if table is ACCEPTED:
-        span = frame.agg(F.min("closed_at"), F.max("closed_at")).collect()[0]
-        existing = existing.where(F.col("closed_at").between(F.lit(span[0]), F.lit(span[1])))
+        (span,) = collected(frame.agg(F.min("closed_at").alias("first"), F.max("closed_at").alias("last")))
+        existing = existing.where(F.col("closed_at").between(F.lit(span.first), F.lit(span.last)))
     repeats = find_repeats(candidates.where("record_key IS NOT NULL"), existing, table).persist()
     names = {delivery.file_number: delivery.source for delivery in deliveries}
     return _Reading(table, frame, candidates.transform(_with_repeats, repeats, table), repeats, names)
@@ -193,27 +212,32 @@ def read_files(
     spark: SparkSession, tasks: Sequence[list[tuple[int, str, str, int]]], workplace: Workplace, schema: pa.Schema
 ) -> DataFrame:
     """Read files on the workers into outcomes: accepted intervals, rejections, and one tally a file."""
-    sources, legal, keys = dict(workplace.sources), workplace.settings.legal_timezone.key, workplace.settings.keys
+    sources, legal, keys = dict(workplace.sources), workplace.settings.legal_timezone.key, dict(workplace.keys)
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for task in batch.column(0).to_pylist():
                 for number, source, place, size_octets in tasks[task]:
-                    yield from _file_outcomes(number, sources[source], (place, size_octets), (legal, keys), schema)
+                    policy = outcomes.Policy(ZoneInfo(legal), keys[IDENTIFIER_KEY], keys[SERVING_KEY])
+                    yield from _file_outcomes(number, sources[source], (place, size_octets), policy, schema)
 
     # Without Kryo or pickling of rows: each task picks its files by its number.
     return spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(read, from_arrow_schema(schema))
 
 
 def _file_outcomes(
-    number: int, source: Source, file: tuple[str, int], policy: tuple[str, Path], schema: pa.Schema
+    number: int, source: Source, file: tuple[str, int], policy: outcomes.Policy, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     place, size_octets = file
     tally, counts = Tally(), outcomes.Counts()
-    decide = _decider(source, policy, counts)
     try:
         for block in read_records(place, size_octets, source, tally):
-            for columns in decide(block):
+            decided = (
+                outcomes.subscription_outcomes(block, source, policy)
+                if isinstance(source, SubscriptionSource)
+                else outcomes.usage_outcomes(block, source, policy, counts)
+            )
+            for columns in decided:
                 yield _outcome_batch({**columns, "file_number": number}, schema)
     except ReadFault as fault:
         tally.octets = max(tally.octets, size_octets)
@@ -235,15 +259,6 @@ def _file_outcomes(
     )
 
 
-def _decider(source: Source, policy: tuple[str, Path], counts: outcomes.Counts) -> Callable[[Block], Iterator[dict[str, Any]]]:
-    legal, folder = ZoneInfo(policy[0]), policy[1]
-    key = read_key(folder, IDENTIFIER_KEY)
-    if isinstance(source, SubscriptionSource):
-        keys = (key, read_key(folder, SERVING_KEY))
-        return lambda block: outcomes.subscription_outcomes(block, source, keys)
-    return lambda block: outcomes.usage_outcomes(block, source, legal, key, counts)
-
-
 def _outcome_batch(columns: Mapping[str, Any], schema: pa.Schema) -> pa.RecordBatch:
     rows = len(columns["kind"])
     arrays = []
@@ -260,7 +275,7 @@ def _outcome_batch(columns: Mapping[str, Any], schema: pa.Schema) -> pa.RecordBa
 
 def content_hash(table: Table) -> Column:
     """xxHash64 of what a record says, apart from where it was read: equal for true duplicates."""
-    where = {*_POSITION, "batch", "source", "byte_offset", "record_key", "content_hash", "is_conflicting"}
+    where = {*_POSITION, "batch", "source", "byte_offset", "keys_from", "record_key", "content_hash", "is_conflicting"}
     return F.xxhash64(*[name for name in table.names if name not in where])
 
 
@@ -274,7 +289,7 @@ def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> Da
         One row per repeated candidate: its position, ``duplicate_of_file_number`` (null if it is no duplicate) and
         ``is_conflicting``.
     """
-    part = [name for name in ("interval_index", "month_part", "usage_month") if name in table.names]
+    part = [name for name in ("interval_index", "month_part", "usage_month", "keys_from") if name in table.names]
     position = [name for name in _POSITION if name in table.names]
     columns = list(dict.fromkeys(["record_key", *part, "content_hash", *position]))
     old = existing.where("record_key IS NOT NULL").select(*columns, F.lit(False).alias("is_candidate"))
@@ -340,7 +355,7 @@ class _Reading:
     def balances(self, deliveries: Mapping[int, Delivery], batch: Batch) -> list[dict[str, Any]]:
         """Balance rows of every file. Raises Refused, naming the first file whose balance does not close."""
         tallies = self.frame.where("kind = 'tally'").select("file_number", "tally").collect()
-        counted = {row.file_number: row.asDict() for row in self._counted().collect()}
+        counted = {row.file_number: row.asDict() for row in collected(self._counted())}
         rows = [_balance(deliveries[t.file_number], batch, json.loads(t.tally), counted.get(t.file_number, {})) for t in tallies]
         for row in rows:
             _check_balance(row, deliveries[row["file_number"]])
@@ -370,9 +385,9 @@ class _Reading:
 
 
 def _is_first_row(table: Table) -> Column:
-    """One row stands for each record: its first interval, in its first month."""
+    """One row stands for each record: its first interval, in its first month; an assignment's first under its earliest keys."""
     if table is not ACCEPTED:
-        return F.lit(True)
+        return F.col("keys_part") == 0
     return (F.col("interval_index") == 0) & (F.col("month_part") <= 1)
 
 

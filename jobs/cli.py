@@ -81,7 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--subscription", required=True, help="the operator's subscription id")
     show.add_argument("--lang", choices=("fr", "en"), default="fr")
     _month(show, is_required=True)
-    command("key", _key, "the subscription_key of a subscription id").add_argument("subscription")
+    key = command("key", _key, "the subscription_key of a subscription id")
+    key.add_argument("subscription")
+    _month(key, is_required=False)
+    rotate = command("rotate-key", _rotate_key, "make a key that serves from a month on; earlier months keep theirs")
+    rotate.add_argument("name", choices=("identifier", "serving"))
+    rotate.add_argument("--from", dest="month", required=True, metavar="YYYY-MM")
     demo = command("demo", _demo, "write a deterministic month of records into the landing folder")
     demo.add_argument("--subscriptions", type=int, default=2000)
     demo.add_argument("--seed", type=int, default=1)
@@ -90,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     again = command("reaccept", _reaccept, "withdraw a file's rows and read it anew")
     again.add_argument("file", help="SOURCE/NAME as under the landing folder")
     again.add_argument("--reason", required=True)
+    command("upkeep", _upkeep, "erase records and figures that may no longer be kept, and vacuum the tables")
+    erase = command("erase", _erase, "erase the figures of a subscription where the law no longer asks for them")
+    erase.add_argument("--subscription", required=True, help="the operator's subscription id")
+    erase.add_argument("--reason", required=True)
     serving = command("serving", _serving, "the embedded PostgreSQL")
     serving.add_argument("action", choices=("start", "stop", "url"))
     serving.add_argument("--role", choices=("billing", "portal", "auditor"), help="with url: the URL as this reader")
@@ -166,7 +175,7 @@ def _show(call: argparse.Namespace, settings: Settings) -> None:
     from jobs.serving_schema import prepare
 
     month = usage_month(call.month)
-    key = _subscription_key(settings, call.subscription)
+    key = _subscription_key(settings, call.subscription, month)
     with closing(connect(settings)) as connection:
         prepare(connection)
         row = serving.published_row(connection, key, month)
@@ -176,13 +185,26 @@ def _show(call: argparse.Namespace, settings: Settings) -> None:
 
 
 def _key(call: argparse.Namespace, settings: Settings) -> None:
-    say(_subscription_key(settings, call.subscription))
+    say(_subscription_key(settings, call.subscription, usage_month(call.month) if call.month else None))
 
 
-def _subscription_key(settings: Settings, subscription_id: str) -> str:
-    from jobs.pseudonyms import SERVING_KEY, read_key
+def _subscription_key(settings: Settings, subscription_id: str, month: date | None) -> str:
+    """Under the key of the month, or under the latest one."""
+    from jobs.legal_calendar import month_number
+    from jobs.pseudonyms import SERVING_KEY, terms_of
 
-    return read_key(settings.keys, SERVING_KEY).pseudonym("subscription", subscription_id.strip()).hex()
+    keys = terms_of(settings.keys, SERVING_KEY)
+    key = keys.of_month(month_number(month or keys.terms[-1].serves_from))
+    return key.pseudonym("subscription", subscription_id.strip()).hex()
+
+
+def _rotate_key(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.workplace import rotate_key, workplace
+
+    month = usage_month(call.month)
+    with workplace(settings, "rotate-key", say) as opened:
+        term = rotate_key(opened, call.name, month)
+    say(f"rotate    {settings.keys / term.file_name} serves from {call.month} on; months before keep their {call.name} key")
 
 
 def _demo(call: argparse.Namespace, settings: Settings) -> None:
@@ -216,6 +238,22 @@ def _reaccept(call: argparse.Namespace, settings: Settings) -> None:
 
     with workplace(settings, "reaccept", say) as opened:
         stages.reaccept_file(opened, call.file, call.reason)
+
+
+def _upkeep(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.upkeep import upkeep
+    from jobs.workplace import workplace
+
+    with workplace(settings, "upkeep", say) as opened:
+        upkeep(opened)
+
+
+def _erase(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.upkeep import erase_subscription
+    from jobs.workplace import workplace
+
+    with workplace(settings, "erase", say) as opened:
+        erase_subscription(opened, call.subscription.strip(), call.reason)
 
 
 def _serving(call: argparse.Namespace, settings: Settings) -> None:

@@ -21,7 +21,7 @@ from py4j.protocol import Py4JJavaError
 from pyarrow import fs
 from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.files import filesystem
@@ -114,6 +114,38 @@ class Lake:
         month = f"usage_month = DATE'{usage_month}'"
         rows.write.format("delta").mode("overwrite").option("replaceWhere", month).save(self.path(table))
 
+    def erase(self, table: Table, condition: str) -> None:
+        """Delete rows. Old versions of the table still hold them until ``vacuum``."""
+        if self.exists(table):
+            self.fence()
+            with _redacted(table):
+                self._delta(table).delete(condition)
+
+    def erase_keys(self, table: Table, column: str, keys: DataFrame) -> None:
+        """Delete rows whose column is among the keys, a frame of that one column."""
+        if self.exists(table):
+            self.fence()
+            with _redacted(table):
+                merged = self._delta(table).alias("row").merge(keys.distinct().alias("key"), f"row.{column} = key.{column}")
+                merged.whenMatchedDelete().execute()
+
+    def blank(self, table: Table, columns: Sequence[str], condition: str) -> None:
+        """Set columns of rows to null."""
+        if self.exists(table):
+            self.fence()
+            filled = " OR ".join(f"{name} IS NOT NULL" for name in columns)
+            with _redacted(table):
+                self._delta(table).update(f"({condition}) AND ({filled})", dict.fromkeys(columns, "NULL"))
+
+    def vacuum(self, table: Table) -> None:
+        """Remove files that no version within the retention of the table needs."""
+        self.fence()
+        with _redacted(table):
+            self._delta(table).vacuum()
+
+    def _delta(self, table: Table) -> DeltaTable:
+        return DeltaTable.forPath(self.spark, self.path(table))
+
     def files_of_month(self, table: Table, usage_month: date) -> list[str]:
         """Addresses of the Parquet files that hold a month of a table that is partitioned by month."""
         with _redacted(table):
@@ -176,6 +208,11 @@ def harmless_cause(error: Exception) -> str:
     condition = error.getCondition() if isinstance(error, PySparkException) else None
     conditions = sorted(set(_CONDITION.findall(text)))
     return condition or ", ".join(conditions) or type(error).__name__
+
+
+def collected(frame: DataFrame) -> list[Row]:
+    """A few rows on the driver. Instants keep their zone; ``collect`` would give local times of this machine."""
+    return [Row(**row) for row in frame.toArrow().to_pylist()]
 
 
 def versions(lake: Lake, tables: Sequence[Table]) -> str:

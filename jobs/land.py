@@ -14,7 +14,7 @@ from typing import Any
 from pyarrow import fs
 
 from jobs.files import filesystem
-from jobs.lake import Lake
+from jobs.lake import Lake, collected
 from jobs.run import Refused
 from schemas.source import Source
 from schemas.tables import LANDED
@@ -37,11 +37,12 @@ class Delivery:
     status: str
     reason: str | None
     replaces_file_number: int | None
+    landed_at: datetime
 
     @property
-    def is_read(self) -> bool:
-        """The delivery brings records, if no later one replaced it."""
-        return self.status in ("new", "superseding")
+    def content(self) -> tuple[str, str]:
+        """Source and bytes: what is read once, however many files hold it."""
+        return self.source, self.file_hash
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class _File:
 
 def read_deliveries(lake: Lake) -> list[Delivery]:
     """Every delivery by number."""
-    rows = lake.read(LANDED).drop("landed_at").collect()
+    rows = collected(lake.read(LANDED))
     return sorted((Delivery(**row.asDict()) for row in rows), key=lambda delivery: delivery.file_number)
 
 
@@ -71,9 +72,9 @@ def land(lake: Lake, landing: str, sources: Mapping[str, Source], now: datetime)
         Refused: the landing folder is missing, or a sub-folder belongs to no source.
     """
     registry = _Registry(read_deliveries(lake))
-    deliveries = list(_deliveries(_files(landing, sources, now), registry, sources))
+    deliveries = list(_deliveries(_files(landing, sources, now), registry, sources, now))
     if deliveries:
-        lake.append(LANDED, lake.rows(LANDED, [{**vars(delivery), "landed_at": now} for delivery in deliveries]))
+        lake.append(LANDED, lake.rows(LANDED, [vars(delivery) for delivery in deliveries]))
     return deliveries
 
 
@@ -100,9 +101,16 @@ def register_again(lake: Lake, landing: str, sources: Mapping[str, Source], deli
         status="superseding",
         reason="read again on request",
         replaces_file_number=delivery.file_number,
+        landed_at=now,
     )
-    lake.append(LANDED, lake.rows(LANDED, [{**vars(changed), "landed_at": now}]))
+    lake.append(LANDED, lake.rows(LANDED, [vars(changed)]))
     return changed
+
+
+def contents_that_count(deliveries: Iterable[Delivery]) -> dict[tuple[str, str], Delivery]:
+    """What the files of every source hold now, refused changes apart: each content once, with the first that holds it."""
+    held = {(d.source, d.file_name): d for d in sorted(deliveries, key=lambda d: d.file_number) if d.status != "refused"}
+    return {d.content: d for d in sorted(held.values(), key=lambda d: -d.file_number)}
 
 
 def sequence_gaps(deliveries: Iterable[Delivery]) -> dict[str, list[int]]:
@@ -169,21 +177,21 @@ class _Registry:
         self._seen: set[tuple[str, str, int, datetime]] = set()
         self._latest: dict[tuple[str, str], Delivery] = {}
         self._current: dict[tuple[str, str], Delivery] = {}
-        self._by_bytes: dict[tuple[str, str], Delivery] = {}
+        self._holders: dict[tuple[str, str], dict[str, Delivery]] = {}
         for delivery in known:
             self.add(delivery)
 
     def add(self, delivery: Delivery) -> None:
-        name, octets = (delivery.source, delivery.file_name), (delivery.source, delivery.file_hash)
+        name = (delivery.source, delivery.file_name)
         self.count = max(self.count, delivery.file_number)
         self._seen.add((*name, delivery.size_octets, delivery.modified_at))
         self._latest[name] = delivery
-        if delivery.is_read:
+        if delivery.status != "refused":
             replaced = self._current.get(name)
             if replaced:
-                self._by_bytes.pop((replaced.source, replaced.file_hash), None)
+                del self._holders[replaced.content][delivery.file_name]
             self._current[name] = delivery
-            self._by_bytes[octets] = delivery
+            self._holders.setdefault(delivery.content, {})[delivery.file_name] = delivery
 
     def is_registered(self, file: _File) -> bool:
         """The file was registered with this name, size and time; a changed one is hashed again."""
@@ -195,9 +203,10 @@ class _Registry:
         latest, current = self._latest.get(name), self._current.get(name)
         if latest is not None and latest.file_hash == file_hash:
             return None
-        same_bytes = self._by_bytes.get((file.source, file_hash))
-        if same_bytes is not None and (latest is None or same_bytes is current):
-            return "duplicate", f"the same bytes as {same_bytes.file_name}", same_bytes.file_number
+        holders = self._holders.get((file.source, file_hash))
+        if holders and (latest is None or file.file_name in holders):
+            holder = holders.get(file.file_name, next(iter(holders.values())))
+            return "duplicate", f"the same bytes as {holder.file_name}", holder.file_number
         if latest is None:
             return "new", None, None
         replaced = current.file_number if current else None
@@ -205,7 +214,7 @@ class _Registry:
         return status, f"other bytes than delivery {latest.file_number} of this name", replaced
 
 
-def _deliveries(files: Iterable[_File], registry: _Registry, sources: Mapping[str, Source]) -> Iterator[Delivery]:
+def _deliveries(files: Iterable[_File], registry: _Registry, sources: Mapping[str, Source], now: datetime) -> Iterator[Delivery]:
     for file in files:
         if registry.is_registered(file):
             continue
@@ -215,7 +224,7 @@ def _deliveries(files: Iterable[_File], registry: _Registry, sources: Mapping[st
             continue
         series, sequence = _sequence(file.file_name, sources[file.source])
         described = (file.source, file.file_name, file_hash, file.size_octets, file.modified_at, sequence, series)
-        delivery = Delivery(registry.count + 1, *described, *judged)
+        delivery = Delivery(registry.count + 1, *described, *judged, now)
         registry.add(delivery)
         yield delivery
 

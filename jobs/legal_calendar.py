@@ -38,6 +38,17 @@ def month_index(instants: Microseconds, legal: ZoneInfo) -> Microseconds:
     return np.searchsorted(month_starts(legal), instants, side="right") - 1
 
 
+def month_number(usage_month: date) -> int:
+    """Number of a month, as ``month_index`` counts."""
+    return (usage_month.year - FIRST_YEAR) * 12 + usage_month.month - 1
+
+
+def months_before(usage_month: date, count: int) -> date:
+    """The month that lies some months before another."""
+    year, month = divmod(usage_month.year * 12 + usage_month.month - 1 - count, 12)
+    return date(year, month + 1, 1)
+
+
 def months(indices: Microseconds) -> npt.NDArray[np.datetime64]:
     """First days of the months of those numbers."""
     return (np.datetime64(f"{FIRST_YEAR}-01", "M") + indices).astype("datetime64[D]")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import date
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from factors.reading import FactorError
@@ -34,7 +34,7 @@ def meter_month(workplace: Workplace, usage_month: date) -> None:
     lake, month = workplace.lake, workplace.month(usage_month)
     counted = ledger.counted(lake, usage_month)
     ranks = delivery_ranks(lake)
-    assignments = assignments_of(counted, ranks, month).persist()
+    assignments = assignments_of(counted, ranks, month, workplace.keys_from(usage_month)).persist()
     metering.require_one_holder(assignments)
     both = metering.networks_that_differ(assignments, month)
     if both:
@@ -51,18 +51,24 @@ def meter_month(workplace: Workplace, usage_month: date) -> None:
 
 def settled_records(counted: AsOf, ranks: DataFrame, usage_month: date) -> DataFrame:
     """Accepted rows of a month that count, conflicts settled."""
-    return _settled(of_month(counted.rows(ACCEPTED), usage_month), counted, ranks)
+    return settled(of_month(counted.rows(ACCEPTED), usage_month), counted, ranks)
 
 
-def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month) -> DataFrame:
-    """Identifier assignments that touch the month or begin after it, corrections settled."""
-    settled = _settled(counted.rows(SUBSCRIPTIONS), counted, ranks)
+def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month, keys_from: date) -> DataFrame:
+    """Identifier assignments that touch the month or begin after it, under its keys, corrections settled."""
+    of_keys = counted.rows(SUBSCRIPTIONS).where(F.col("keys_from") == F.lit(keys_from))
+    return settled(of_keys, counted, ranks).where(lasts_into(month))
+
+
+def lasts_into(month: metering.Month) -> Column:
+    """An assignment, or its subscription, has not ended before the month."""
     ended = F.coalesce(F.col("assigned_to") <= F.lit(month.begin), F.lit(False))
     inactive = F.coalesce(F.col("active_to") <= F.lit(month.begin), F.lit(False))
-    return settled.where(~(ended & inactive))
+    return ~(ended & inactive)
 
 
-def _settled(rows: DataFrame, counted: AsOf, ranks: DataFrame) -> DataFrame:
+def settled(rows: DataFrame, counted: AsOf, ranks: DataFrame) -> DataFrame:
+    """Rows of ``accepted`` or ``subscriptions`` without the versions that a later delivery corrected."""
     # Conflicts are rare, and looking for them first keeps every later plan small.
     if rows.where("is_conflicting").isEmpty():
         return rows

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import normalise
-from jobs.legal_calendar import month_index, months, split
+from jobs.legal_calendar import month_index, month_starts, months, split
 from jobs.normalise import Faults, Integers, Mask, text
-from jobs.pseudonyms import PSEUDONYM, Key
+from jobs.pseudonyms import PSEUDONYM, Key, Keys
 from jobs.readers.block import Block
 from schemas.source import IdentifierRules, IdentifierType, SubscriptionSource, UsageSource
 from schemas.table import Table
@@ -29,6 +29,7 @@ LONGEST_INTERVAL_S = 400 * 86_400
 LARGEST_VOLUME_OCTETS = 10**14
 """An access line of 100 Gbit/s moves this in more than two hours; a larger interval is a broken counter."""
 _KEY_SEPARATOR = "\x1f"
+_LATEST_KEYS = np.iinfo(np.int64).max
 _IDENTIFIER_TYPES: tuple[IdentifierType, ...] = get_args(IdentifierType)
 
 
@@ -52,7 +53,20 @@ class Counts:
     volume_out_of_scope_octets: int = 0
 
 
-def usage_outcomes(block: Block, source: UsageSource, legal: ZoneInfo, key: Key, counts: Counts) -> Iterator[dict[str, Any]]:
+@dataclass
+class Policy:
+    """What decides beside the source: whose months count, which keys serve them.
+
+    ``month_at_hand`` is the first month read of the file: the key of a record whose own month cannot be read.
+    """
+
+    legal: ZoneInfo
+    identifier_keys: Keys
+    serving_keys: Keys
+    month_at_hand: int | None = None
+
+
+def usage_outcomes(block: Block, source: UsageSource, policy: Policy, counts: Counts) -> Iterator[dict[str, Any]]:
     """Yield columns of accepted intervals and of rejections for a block of usage records.
 
     Out of scope is decided first, so that a damaged record that is not a subscriber's data flags nobody's volume.
@@ -60,7 +74,7 @@ def usage_outcomes(block: Block, source: UsageSource, legal: ZoneInfo, key: Key,
     records = normalise.column_arrays(block.records)
     faults = Faults.of(block.faults)
     outside = _out_of_scope(records, source, faults)
-    who = _identifiers(records, source, key, faults)
+    who = _identifiers(records, source, faults)
     opened, closed, has_start, has_close = _interval(records, source, faults)
     up, down = (
         _octets(records, column, source.volume.octets_per_unit, faults) for column in (source.volume.up, source.volume.down)
@@ -68,7 +82,7 @@ def usage_outcomes(block: Block, source: UsageSource, legal: ZoneInfo, key: Key,
     technology = normalise.mapped(records, source.access_technology, faults, "access_technology")
     zone = normalise.mapped(records, source.roaming, faults, "roaming")
     estimated = normalise.mapped(records, source.estimated, faults, "estimated")
-    keys = _record_keys(records, source, key, faults)
+    keys = _record_keys(records, source, faults)
 
     is_outside = outside > 0
     for code, rule in enumerate(source.out_of_scope, start=1):
@@ -82,7 +96,7 @@ def usage_outcomes(block: Block, source: UsageSource, legal: ZoneInfo, key: Key,
         "byte_offset": pa.array(block.offsets),
         "record_key": keys,
         "identifier_type": who[0],
-        "identifier_key": who[1],
+        "identifier": who[1],
     }
     accepted = np.flatnonzero(faults.sound & ~is_outside)
     if len(accepted):
@@ -91,10 +105,21 @@ def usage_outcomes(block: Block, source: UsageSource, legal: ZoneInfo, key: Key,
             "roaming_zone": zone,
             "is_estimated": pc.equal(pc.fill_null(estimated, ""), "true"),
         }
-        yield _accepted({**common, **flags}, accepted, (opened, closed, has_start), (up, down), legal)
+        yield from _accepted({**common, **flags}, accepted, (opened, closed, has_start), (up, down), policy)
     rejected = np.flatnonzero(~faults.sound & ~is_outside)
     if len(rejected):
-        yield _rejected(common, rejected, faults, closed, has_close, legal)
+        yield from _rejected(common, rejected, faults, closed, has_close, policy)
+
+
+def _pseudonymised(columns: Mapping[str, pa.Array], key: Key) -> dict[str, pa.Array]:
+    """The columns with pseudonyms in place of identifiers and record keys."""
+    kinds, values = columns["identifier_type"], columns["identifier"]
+    pseudonyms = pa.nulls(len(values), PSEUDONYM)
+    for kind in pc.unique(kinds.drop_null()).to_pylist():
+        here = pc.fill_null(pc.equal(kinds, kind), False)
+        pseudonyms = pc.if_else(here, key.pseudonyms(kind, pc.if_else(here, values, pa.scalar(None, pa.string()))), pseudonyms)
+    kept = {name: column for name, column in columns.items() if name != "identifier"}
+    return {**kept, "identifier_key": pseudonyms, "record_key": key.record_keys(columns["record_key"])}
 
 
 def _octets(records: Mapping[str, pa.Array], column: str, octets_per_unit: int, faults: Faults) -> Integers:
@@ -125,29 +150,27 @@ def _out_of_scope(records: Mapping[str, pa.Array], source: UsageSource, faults: 
     return outside
 
 
-def _identifiers(
-    records: Mapping[str, pa.Array], source: UsageSource, key: Key, faults: Faults
-) -> tuple[pa.StringArray, pa.Array]:
-    """Type and pseudonym of the first identifier that a record has."""
+def _identifiers(records: Mapping[str, pa.Array], source: UsageSource, faults: Faults) -> tuple[pa.StringArray, pa.StringArray]:
+    """Type and normalised value of the first identifier that a record has; null if it is malformed."""
     rows = len(faults.codes)
-    kinds, pseudonyms = pa.nulls(rows, pa.string()), pa.nulls(rows, PSEUDONYM)
+    kinds, identifiers = pa.nulls(rows, pa.string()), pa.nulls(rows, pa.string())
     present = np.zeros(rows, bool)
     for candidate in source.identifier:
         written = text(records[candidate.column])
         here = pc.not_equal(written, "").to_numpy(zero_copy_only=False) & ~present
         kind, rules = candidate.type, source.identifiers
 
-        def hashes(values: pa.StringArray, kind: IdentifierType = kind, rules: IdentifierRules = rules) -> pa.Array:
-            return key.pseudonyms(kind, normalise.identifiers(kind, values, rules))
+        def sound(values: pa.StringArray, kind: IdentifierType = kind, rules: IdentifierRules = rules) -> pa.Array:
+            return normalise.identifiers(kind, values, rules)
 
-        hashed = normalise.by_distinct(written, hashes)
-        malformed = here & ~normalise.is_valid(hashed)
+        found = normalise.by_distinct(written, sound)
+        malformed = here & ~normalise.is_valid(found)
         faults.mark(malformed, "identifier_malformed", candidate.column)
         kinds = pc.if_else(pa.array(here & ~malformed), pa.scalar(kind), kinds)
-        pseudonyms = pc.if_else(pa.array(here), hashed, pseudonyms)
+        identifiers = pc.if_else(pa.array(here), found, identifiers)
         present |= here
     faults.mark(~present, "identifier_missing", source.identifier[-1].column)
-    return kinds, pseudonyms
+    return kinds, identifiers
 
 
 def _interval(records: Mapping[str, pa.Array], source: UsageSource, faults: Faults) -> tuple[Integers, Integers, Mask, Mask]:
@@ -194,19 +217,18 @@ def _duration(records: Mapping[str, pa.Array], column: str | None, faults: Fault
     return np.minimum(seconds, LONGEST_INTERVAL_S) * 1_000_000, own.sound
 
 
-def _record_keys(records: Mapping[str, pa.Array], source: UsageSource, key: Key, faults: Faults) -> pa.Array:
-    """Keyed hashes of the key columns; a record without one of them is marked, as it would pass for a copy of any other."""
+def _record_keys(records: Mapping[str, pa.Array], source: UsageSource, faults: Faults) -> pa.StringArray:
+    """The key columns as one text; a record without one of them is marked, as it would pass for a copy of any other."""
     rows = len(faults.codes)
     if source.key == "none":
-        return pa.nulls(rows, PSEUDONYM)
+        return pa.nulls(rows, pa.string())
     values = []
     for column in source.key:
         written = text(records[column])
         is_given = pc.not_equal(written, "")
         faults.mark(~is_given.to_numpy(zero_copy_only=False), "key_missing", column)
         values.append(pc.if_else(is_given, written, pa.scalar(None, pa.string())))
-    joined = pc.binary_join_element_wise(pa.repeat(source.name, rows), *values, _KEY_SEPARATOR)
-    return key.record_keys(joined)
+    return pc.binary_join_element_wise(pa.repeat(source.name, rows), *values, _KEY_SEPARATOR)
 
 
 def _accepted(
@@ -214,25 +236,29 @@ def _accepted(
     rows: Integers,
     when: tuple[Integers, Integers, Mask],
     octets: tuple[Integers, Integers],
-    legal: ZoneInfo,
-) -> dict[str, Any]:
-    """Columns of accepted intervals: a row a month, split at the ends of legal months."""
+    policy: Policy,
+) -> Iterator[dict[str, Any]]:
+    """Columns of accepted intervals: a row a month, split at the ends of legal months, under the keys of the month."""
     opened, closed, has_start = when[0][rows], when[1][rows], when[2][rows]
-    cut = _cut(opened, closed, (octets[0][rows], octets[1][rows]), legal)
-    taken = pa.array(rows[cut.rows])
-    return {
-        "kind": pa.repeat("accepted", len(taken)),
-        **{name: values.take(taken) for name, values in columns.items()},
-        "usage_month": pa.array(months(cut.months)),
-        "interval_index": pa.repeat(pa.scalar(0, pa.int32()), len(taken)),
-        "month_part": pa.array(cut.parts.astype(np.int32)),
-        "opened_at": _timestamps(pa.array(opened[cut.rows], mask=~has_start[cut.rows])),
-        "closed_at": _timestamps(pa.array(closed[cut.rows])),
-        "octets_up": pa.array(cut.up),
-        "octets_down": pa.array(cut.down),
-        "is_prorated": pa.array(cut.parts > 0),
-        "is_without_start": pa.array(~has_start[cut.rows]),
-    }
+    cut = _cut(opened, closed, (octets[0][rows], octets[1][rows]), policy.legal)
+    if policy.month_at_hand is None:
+        policy.month_at_hand = int(cut.months[0])
+    for key, served in policy.identifier_keys.by_month(cut.months):
+        source_rows = cut.rows[served]
+        taken = pa.array(rows[source_rows])
+        yield {
+            "kind": pa.repeat("accepted", len(taken)),
+            **_pseudonymised({name: values.take(taken) for name, values in columns.items()}, key),
+            "usage_month": pa.array(months(cut.months[served])),
+            "interval_index": pa.repeat(pa.scalar(0, pa.int32()), len(taken)),
+            "month_part": pa.array(cut.parts[served].astype(np.int32)),
+            "opened_at": _timestamps(pa.array(opened[source_rows], mask=~has_start[source_rows])),
+            "closed_at": _timestamps(pa.array(closed[source_rows])),
+            "octets_up": pa.array(cut.up[served]),
+            "octets_down": pa.array(cut.down[served]),
+            "is_prorated": pa.array(cut.parts[served] > 0),
+            "is_without_start": pa.array(~has_start[source_rows]),
+        }
 
 
 @dataclass(frozen=True)
@@ -269,31 +295,34 @@ def _cut(opened: Integers, closed: Integers, octets: tuple[Integers, Integers], 
 
 
 def _rejected(
-    columns: Mapping[str, pa.Array], rows: Integers, faults: Faults, closed: Integers, has_close: Mask, legal: ZoneInfo
-) -> dict[str, Any]:
+    columns: Mapping[str, pa.Array], rows: Integers, faults: Faults, closed: Integers, has_close: Mask, policy: Policy
+) -> Iterator[dict[str, Any]]:
+    """Columns of rejections; one whose month cannot be read has the keys of the first month read of its file."""
     reasons, at_fault = faults.columns(rows)
     known = has_close[rows]
-    month = months(month_index(np.where(known, closed[rows], 0), legal))
-    return {
-        "kind": pa.repeat("rejected", len(rows)),
-        **{name: values.take(pa.array(rows)) for name, values in columns.items()},
-        "reason": reasons,
-        "detail": at_fault,
-        "usage_month": pa.array(month, mask=~known),
-        "closed_at": _timestamps(pa.array(closed[rows], mask=~known)),
-    }
+    number = month_index(np.where(known, closed[rows], 0), policy.legal)
+    at_hand = _LATEST_KEYS if policy.month_at_hand is None else policy.month_at_hand
+    for key, served in policy.identifier_keys.by_month(np.where(known, number, at_hand)):
+        taken, is_known = pa.array(rows[served]), known[served]
+        yield {
+            "kind": pa.repeat("rejected", len(taken)),
+            **_pseudonymised({name: values.take(taken) for name, values in columns.items()}, key),
+            "reason": reasons.take(pa.array(served)),
+            "detail": at_fault.take(pa.array(served)),
+            "usage_month": pa.array(months(number[served]), mask=~is_known),
+            "closed_at": _timestamps(pa.array(closed[rows[served]], mask=~is_known)),
+        }
 
 
 def _timestamps(microseconds: pa.Array) -> pa.Array:
     return microseconds.cast(pa.timestamp("us", "UTC"))
 
 
-def subscription_outcomes(block: Block, source: SubscriptionSource, keys: tuple[Key, Key]) -> Iterator[dict[str, Any]]:
+def subscription_outcomes(block: Block, source: SubscriptionSource, policy: Policy) -> Iterator[dict[str, Any]]:
     """Yield columns of identifier assignments and of rejections for a block of the subscription export.
 
-    ``keys`` are the identifier key and the serving key.
+    An assignment has a row for each term of keys in which it, or the subscription, lasts.
     """
-    identifier_key, serving_key = keys
     arrays = normalise.column_arrays(block.records)
     records = {name: arrays[column] for name, column in source.columns.model_dump().items()}
     faults = Faults.of(block.faults)
@@ -306,29 +335,59 @@ def subscription_outcomes(block: Block, source: SubscriptionSource, keys: tuple[
     for begin, end in (("assigned_from", "assigned_to"), ("active_from", "active_to")):
         backwards = pc.fill_null(pc.less(times[end], times[begin]), False)
         faults.mark(backwards.to_numpy(zero_copy_only=False), "ends_before_it_starts", end)
-    pseudonyms = _assigned_identifiers(written, source, identifier_key, faults)
+    identifiers = _assigned_identifiers(written, source, faults)
     record = pc.binary_join_element_wise(
         written["subscription_id"], written["identifier_type"], written["identifier"], written["assigned_from"], _KEY_SEPARATOR
     )
     columns = {
         "record_ordinal": pa.array(block.ordinals),
         "byte_offset": pa.array(block.offsets),
-        "record_key": identifier_key.record_keys(record),
+        "record_key": record,
         # What is no type could be an identifier in the wrong column.
         "identifier_type": _known(written["identifier_type"], _IDENTIFIER_TYPES),
-        "identifier_key": pseudonyms,
+        "identifier": identifiers,
     }
     sound = np.flatnonzero(faults.sound)
     if len(sound):
         named = {name: written[name] for name in ("network", "access_technology", "segment", "brand")}
-        named["subscription_key"] = serving_key.pseudonyms("subscription", written["subscription_id"])
         taken = {name: values.take(pa.array(sound)) for name, values in {**columns, **named, **times}.items()}
-        yield {"kind": pa.repeat("accepted", len(sound)), **taken}
+        yield from _assigned(taken, written["subscription_id"].take(pa.array(sound)), policy)
     rejected = np.flatnonzero(~faults.sound)
     if len(rejected):
         reasons, at_fault = faults.columns(rejected)
         taken = {name: values.take(pa.array(rejected)) for name, values in columns.items()}
-        yield {"kind": pa.repeat("rejected", len(rejected)), **taken, "reason": reasons, "detail": at_fault}
+        hidden = _pseudonymised(taken, policy.identifier_keys.of_month(_LATEST_KEYS))
+        yield {"kind": pa.repeat("rejected", len(rejected)), **hidden, "reason": reasons, "detail": at_fault}
+
+
+def _assigned(columns: Mapping[str, pa.Array], subscriptions: pa.StringArray, policy: Policy) -> Iterator[dict[str, Any]]:
+    """Columns of assignments under each term of keys, the earliest first."""
+    terms = np.union1d(policy.identifier_keys.first_months, policy.serving_keys.first_months)
+    starts = month_starts(policy.legal)
+    begin = np.minimum(*[_microseconds(columns[name], 0) for name in ("assigned_from", "active_from")])
+    end = np.maximum(*[_microseconds(columns[name], int(starts[-1])) for name in ("assigned_to", "active_to")])
+    end = np.maximum(end, begin + 1)  # one that ends as it begins is still a row
+    parts = np.zeros(len(begin), np.int32)
+    for term, next_term in zip(terms, [*terms[1:], len(starts) - 1], strict=True):
+        rows = np.flatnonzero((begin < starts[next_term]) & (end > starts[term]))
+        if not len(rows):
+            continue
+        taken = pa.array(rows)
+        serving = policy.serving_keys.of_month(int(term))
+        yield {
+            "kind": pa.repeat("accepted", len(rows)),
+            **_pseudonymised(
+                {name: values.take(taken) for name, values in columns.items()}, policy.identifier_keys.of_month(int(term))
+            ),
+            "subscription_key": serving.pseudonyms("subscription", subscriptions.take(taken)),
+            "keys_from": pa.repeat(pa.scalar(months(np.array([term]))[0].astype(object), pa.date32()), len(rows)),
+            "keys_part": pa.array(parts[rows]),
+        }
+        parts[rows] += 1
+
+
+def _microseconds(instants: pa.Array, missing: int) -> Integers:
+    return np.asarray(pc.fill_null(instants.cast(pa.int64()), missing).to_numpy(zero_copy_only=False), np.int64)
 
 
 def _known(values: pa.StringArray, known: tuple[str, ...]) -> pa.StringArray:
@@ -350,10 +409,9 @@ def _assignment_time(values: pa.Array, name: str, source: SubscriptionSource, fa
     return _timestamps(pa.array(numbers, mask=~(read & given)))
 
 
-def _assigned_identifiers(
-    written: Mapping[str, pa.StringArray], source: SubscriptionSource, key: Key, faults: Faults
-) -> pa.Array:
-    pseudonyms = pa.nulls(len(faults.codes), PSEUDONYM)
+def _assigned_identifiers(written: Mapping[str, pa.StringArray], source: SubscriptionSource, faults: Faults) -> pa.StringArray:
+    """Normalised identifiers of assignments; null if malformed."""
+    identifiers = pa.nulls(len(faults.codes), pa.string())
     for kind in _IDENTIFIER_TYPES:
         here = pc.equal(written["identifier_type"], kind)
         if not pc.any(here).as_py():
@@ -361,5 +419,5 @@ def _assigned_identifiers(
         normalised = normalise.identifiers(kind, pc.if_else(here, written["identifier"], ""), source.identifiers)
         malformed = here.to_numpy(zero_copy_only=False) & ~normalise.is_valid(normalised)
         faults.mark(malformed, "identifier_malformed", "identifier")
-        pseudonyms = pc.if_else(here, key.pseudonyms(kind, normalised), pseudonyms)
-    return pseudonyms
+        identifiers = pc.if_else(here, normalised, identifiers)
+    return identifiers

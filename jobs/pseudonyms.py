@@ -1,8 +1,9 @@
 """Pseudonyms: identifiers leave the reader only as keyed hashes.
 
 HMAC-SHA-256(key, type ‖ 0x00 ‖ normalised value), the first 128 bits. Two keys: the *identifier* key never leaves the lake's
-side; with the *serving* key billing and the portal derive ``subscription_key`` from their own subscription id. A key is read
-from its file where it is used, on the worker; it is never a literal, in a closure, a plan or a log.
+side; with the *serving* key billing and the portal derive ``subscription_key`` from their own subscription id. Each may be
+succeeded by another from a month on; earlier months keep theirs. A key is read from its file where it is used, on the worker; it
+is never a literal, in a closure, a plan or a log.
 """
 
 from __future__ import annotations
@@ -11,18 +12,27 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.legal_calendar import FIRST_YEAR, month_number
 from jobs.run import CallError, Refused
+
+Integers = npt.NDArray[np.int64]
 
 KEY_OCTETS = 32
 PSEUDONYM_OCTETS = 16
-IDENTIFIER_KEY, SERVING_KEY = "identifier", "serving"
+NAMES = IDENTIFIER_KEY, SERVING_KEY = "identifier", "serving"
 PSEUDONYM = pa.binary(PSEUDONYM_OCTETS)
+FROM_THE_BEGINNING = date(FIRST_YEAR, 1, 1)
+"""First month of a key that succeeds no other."""
 _FINGERPRINT_LABEL = b"footprint key fingerprint"
 
 
@@ -66,9 +76,58 @@ class Key:
         return pa.array([hashed(value) for value in values.cast(pa.binary()).to_pylist()], PSEUDONYM)
 
 
-def read_key(folder: Path, name: str) -> Key:
+@dataclass(frozen=True)
+class Term:
+    """A key's term: what it is for, the first month it serves, and its fingerprint. Not the key."""
+
+    name: str
+    serves_from: date
+    fingerprint: str
+
+    @property
+    def file_name(self) -> str:
+        """The file of the key; a successor's names the month it serves from."""
+        return f"{self.name}.key" if self.serves_from == FROM_THE_BEGINNING else f"{self.name}.{self.serves_from:%Y-%m}.key"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Which key of one name serves which month. Holds terms, not keys, so that a worker can be told."""
+
+    folder: Path
+    terms: tuple[Term, ...]
+
+    @property
+    def first_months(self) -> Integers:
+        """First month of each term, as a month number of the legal calendar, ascending."""
+        return np.array([month_number(term.serves_from) for term in self.terms], np.int64)
+
+    def of_month(self, number: int) -> Key:
+        """The key that serves a month, by its number in the legal calendar. Raises CallError as ``read_key``."""
+        term = max(0, int(np.searchsorted(self.first_months, number, side="right")) - 1)
+        return read_key(self.folder, self.terms[term].file_name)
+
+    def by_month(self, months: Integers) -> Iterator[tuple[Key, Integers]]:
+        """Each key that serves some of the months, with the positions of those."""
+        served = np.searchsorted(self.first_months, months, side="right")
+        for term in np.unique(served):
+            positions = np.flatnonzero(served == term)
+            yield self.of_month(int(months[positions[0]])), positions
+
+
+def terms_of(folder: Path, name: str) -> Keys:
+    """Terms as the file names of a folder say. Raises CallError if there is no key of that name."""
+    found = {FROM_THE_BEGINNING: f"{name}.key"} if (folder / f"{name}.key").exists() else {}
+    for path in folder.glob(f"{name}.[0-9][0-9][0-9][0-9]-[0-9][0-9].key"):
+        found[date.fromisoformat(f"{path.name.split('.')[1]}-01")] = path.name
+    if not found:
+        read_key(folder, f"{name}.key")
+    return Keys(folder, tuple(Term(name, first, read_key(folder, found[first]).fingerprint) for first in sorted(found)))
+
+
+def read_key(folder: Path, file_name: str) -> Key:
     """Read a key from its file. Raises CallError if it is not there, is readable by others or is not a key."""
-    path = folder / f"{name}.key"
+    path = folder / file_name
     try:
         if path.stat().st_mode & 0o077:
             raise CallError(f"{path} can be read by others: chmod 600 it")
@@ -79,26 +138,35 @@ def read_key(folder: Path, name: str) -> Key:
         raise CallError(f"{path} is not a key: {2 * KEY_OCTETS} hexadecimal digits are expected") from None
     if len(secret) < KEY_OCTETS:
         raise CallError(f"{path} is not a key: {2 * KEY_OCTETS} hexadecimal digits are expected")
-    return Key(name, secret)
+    return Key(file_name.split(".")[0], secret)
 
 
-def make_keys(folder: Path) -> None:
-    """Make both keys, readable by their owner only, unless they are there. Only for a lake that is empty."""
+def make_key(folder: Path, name: str, serves_from: date) -> Term:
+    """Make a key, readable by its owner only, unless it is there; give its term."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in (IDENTIFIER_KEY, SERVING_KEY):
-        path = folder / f"{name}.key"
-        if not path.exists():
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(KEY_OCTETS) + "\n")
+    file_name = Term(name, serves_from, "").file_name
+    path = folder / file_name
+    if not path.exists():
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(KEY_OCTETS) + "\n")
+    return Term(name, serves_from, read_key(folder, file_name).fingerprint)
 
 
-def check_fingerprints(folder: Path, registered: dict[str, str]) -> None:
-    """Refuse keys other than the lake was written with. Raises Refused, naming the key file."""
-    for name, fingerprint in registered.items():
-        found = read_key(folder, name).fingerprint
-        if found != fingerprint:
+def check_fingerprints(folder: Path, terms: Iterable[Term]) -> None:
+    """Refuse keys other than the lake was written with. A key that an earlier term no longer needs may be gone.
+
+    Raises:
+        Refused: a key is not the registered one; the message names its file.
+        CallError: the latest key of a name is missing.
+    """
+    latest = {term.name: term for term in terms}
+    for term in terms:
+        if term is not latest[term.name] and not (folder / term.file_name).exists():
+            continue
+        found = read_key(folder, term.file_name).fingerprint
+        if found != term.fingerprint:
             raise Refused(
-                f"{folder / name}.key is not the key this lake was written with (fingerprint {found}, the lake has "
-                f"{fingerprint}): restore the right key"
+                f"{folder / term.file_name} is not the key this lake was written with (fingerprint {found}, the lake has "
+                f"{term.fingerprint}): restore the right key"
             )

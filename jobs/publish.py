@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from factors.registry import method_text
 from jobs import ledger, serving
 from jobs.files import filesystem
+from jobs.lake import collected
 from jobs.postgres import connect
 from jobs.run import Refused, code_version
 from jobs.serving_schema import prepare
@@ -110,11 +111,12 @@ def figures_hash(rows: DataFrame) -> str:
 
 def project(workplace: Workplace) -> None:
     """Bring ``published`` and PostgreSQL up to the ledger; a projection that agrees is left alone."""
-    current = ledger.current_by_month(workplace.lake)
+    current, erased = ledger.current_by_month(workplace.lake), ledger.months_with_erased_figures(workplace.lake)
     for usage_month, publication in current.items():
         if _projected_id(workplace, usage_month) != publication.publication_id:
             rows = _rows_of(workplace, publication)
-            workplace.lake.replace_month(PUBLISHED, rows, usage_month)
+            if usage_month not in erased or not rows.isEmpty():
+                workplace.lake.replace_month(PUBLISHED, rows, usage_month)
     _serve(workplace)
 
 
@@ -149,8 +151,8 @@ def _commit(workplace: Workplace, usage_month: date) -> None:
 def _totals(rows: DataFrame) -> dict[str, Any]:
     row = rows.agg(
         F.count("*").alias("subscriptions"),
-        F.sum("data_volume_bytes").alias("data_volume_bytes"),
-        F.sum("footprint_gco2e").cast("decimal(38,12)").alias("footprint_gco2e"),
+        F.coalesce(F.sum("data_volume_bytes"), F.lit(0)).alias("data_volume_bytes"),
+        F.coalesce(F.sum("footprint_gco2e"), F.lit(0)).cast("decimal(38,12)").alias("footprint_gco2e"),
         F.array_join(F.sort_array(F.collect_set("factor_set")), ", ").alias("factor_sets"),
     ).collect()[0]
     return row.asDict()
@@ -174,14 +176,16 @@ def _rows_of(workplace: Workplace, publication: Row) -> DataFrame:
 
 def _serve(workplace: Workplace) -> None:
     publications = {int(row.publication_id): row for row in ledger.publications(workplace.lake)}
+    erased = ledger.months_with_erased_figures(workplace.lake)
     with closing(connect(workplace.settings)) as connection:
         prepare(connection)
         for number in serving.missing(connection, publications):
             publication = publications[number]
-            verdict = workplace.lake.read(VERDICTS).where(F.col("verdict_id") == publication.verdict_id).collect()[0]
+            (verdict,) = collected(workplace.lake.read(VERDICTS).where(F.col("verdict_id") == publication.verdict_id))
             batches = _arrow_rows(workplace, publication)
+            left = _totals(_rows_of(workplace, publication)) if publication.usage_month in erased else None
             serving.load_publication(
-                connection, publication.asDict(), batches, verdict.asDict(), _method_texts(workplace, publication)
+                connection, publication.asDict(), batches, verdict.asDict(), _method_texts(workplace, publication), left
             )
 
 

@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 from schemas.source import zone
 
 PROJECT = Path(__file__).resolve().parent.parent
+LONGEST_RECORDS_DAYS = 365
+"""Billing data is kept for a year at most (code des postes et des communications électroniques, R10-14)."""
 
 
 class Refused(Exception):
@@ -39,6 +41,8 @@ class Settings:
     serving_url: str | None
     legal_timezone: ZoneInfo
     driver_memory: str
+    records_kept_days: int
+    figures_kept_months: int
     var: Path
 
     @classmethod
@@ -59,6 +63,8 @@ class Settings:
             serving_url=given.get("FOOTPRINT_SERVING_URL"),
             legal_timezone=_legal_timezone(given.get("FOOTPRINT_LEGAL_TIMEZONE", "Europe/Paris")),
             driver_memory=given.get("FOOTPRINT_DRIVER_MEMORY", "2g"),
+            records_kept_days=_number(given, "FOOTPRINT_RECORDS_KEPT_DAYS", 35, range(LONGEST_RECORDS_DAYS - 30)),
+            figures_kept_months=_number(given, "FOOTPRINT_FIGURES_KEPT_MONTHS", 24, range(1, 121)),
             var=var,
         )
 
@@ -83,6 +89,8 @@ _VARIABLES = {
     "FOOTPRINT_SERVING_URL",
     "FOOTPRINT_LEGAL_TIMEZONE",
     "FOOTPRINT_DRIVER_MEMORY",
+    "FOOTPRINT_RECORDS_KEPT_DAYS",
+    "FOOTPRINT_FIGURES_KEPT_MONTHS",
     "FOOTPRINT_VAR",
 }
 
@@ -96,6 +104,13 @@ def _folder(variable: str, given: Mapping[str, str], default: Path) -> Path:
     if not folder.is_dir():
         raise CallError(f"{variable}: {folder} is not a folder")
     return folder
+
+
+def _number(given: Mapping[str, str], variable: str, default: int, allowed: range) -> int:
+    text = given.get(variable, str(default))
+    if not text.isdecimal() or int(text) not in allowed:
+        raise CallError(f"{variable}: {text!r} is not a whole number from {allowed[0]} to {allowed[-1]}")
+    return int(text)
 
 
 def _legal_timezone(name: str) -> ZoneInfo:

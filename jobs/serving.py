@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
@@ -50,6 +50,7 @@ def load_publication(
     rows: Iterable[pa.RecordBatch],
     verdict: Mapping[str, Any] | None = None,
     method_texts: Mapping[tuple[str, str], str] = _NO_TEXTS,
+    left: Mapping[str, Any] | None = None,
 ) -> bool:
     """Copy a publication in one transaction: to revisions, to the ledger and, if it is the latest of its month, to published.
 
@@ -59,6 +60,7 @@ def load_publication(
         rows: its rows in the columns of PUBLISHED; not read if it was loaded before.
         verdict: its row of VERDICTS.
         method_texts: text by method and language.
+        left: totals of the rows that are left of it, if figures of its month were erased.
 
     Returns:
         Whether it was loaded; False if it was there.
@@ -71,7 +73,7 @@ def load_publication(
         connection.execute("LOCK TABLE footprint.publications IN SHARE ROW EXCLUSIVE MODE")  # readers go on
         if _is_loaded(connection, publication):
             return False
-        _check(connection, publication, _copy(connection, rows))
+        _check(connection, {**publication, **(left or {})}, _copy(connection, rows))
         if _is_latest(connection, publication):
             _replace_month(connection, publication)
         _insert(connection, PUBLICATIONS, publication)
@@ -80,6 +82,15 @@ def load_publication(
         for (method_id, language), text in sorted(method_texts.items()):
             connection.execute(_SAVE_TEXT, (method_id, language, text))
     return True
+
+
+def erase(connection: psycopg.Connection, months: Sequence[date], subscription_key: str | None = None) -> None:
+    """Delete the figures of months, all or those of one subscription. The ledger stays."""
+    with speaking("erasing figures"), connection.transaction():
+        for table in (PUBLISHED, REVISIONS):
+            statement = sql.SQL("DELETE FROM {} WHERE usage_month = ANY(%s) AND (%s::text IS NULL OR subscription_key = %s)")
+            named = sql.Identifier(SCHEMA, table.name)
+            connection.execute(statement.format(named), (list(months), subscription_key, subscription_key))
 
 
 def publication_ids(connection: psycopg.Connection) -> dict[date, int]:
@@ -177,7 +188,7 @@ def _check(connection: psycopg.Connection, publication: Mapping[str, Any], copie
     expected = tuple(Decimal(publication[name]) for name in names)
     if found != expected or copied != expected[0]:
         raise Refused(
-            f"publication {publication['publication_id']} was not loaded into PostgreSQL: its ledger row says "
+            f"publication {publication['publication_id']} was not loaded into PostgreSQL: its rows should be "
             f"{_amounts(expected)}; {copied} rows came, of which its own are {_amounts(found or ())}"
         )
 

@@ -8,7 +8,7 @@ from datetime import date
 from jobs import ledger
 from jobs.accept import accept, reaccept
 from jobs.batches import AsOf
-from jobs.land import land, read_deliveries, register_again, sequence_gaps
+from jobs.land import land, read_deliveries, sequence_gaps
 from jobs.month import estimate_month, meter_month, of_month
 from jobs.publish import publish_month
 from jobs.run import CallError, Refused
@@ -37,12 +37,10 @@ def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
 def reaccept_file(workplace: Workplace, file: str, reason: str) -> None:
     """Withdraw the rows of a file, named SOURCE/NAME, and read it anew. Raises CallError, Refused."""
     source, _, name = file.partition("/")
-    known = [d for d in read_deliveries(workplace.lake) if (d.source, d.file_name) == (source, name) and d.is_read]
+    known = [d for d in read_deliveries(workplace.lake) if (d.source, d.file_name) == (source, name) and d.status != "refused"]
     if not known:
         raise CallError(f"{file} was never read: name it as SOURCE/NAME, as under the landing folder")
-    landing = workplace.settings.landing
-    delivery = register_again(workplace.lake, landing, workplace.sources, known[-1], workplace.now())
-    number = reaccept(workplace, [delivery], reason)
+    number = reaccept(workplace, known[-1], reason)
     workplace.say(f"reaccept  {file} read anew in batch {number}: {reason}")
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 from jobs import lock, pseudonyms
 from jobs.lake import Lake
 from jobs.legal_calendar import bounds
 from jobs.meter import Month
+from jobs.pseudonyms import Keys, Term
 from jobs.run import CallError, Refused, Settings
 from jobs.spark import session
 from schemas.source import Source, SourceError, UsageSource, read_sources
@@ -19,11 +21,12 @@ from schemas.tables import KEYS, LANDED
 
 @dataclass(frozen=True)
 class Workplace:
-    """Settings, sources, lake, clock, and where progress is said."""
+    """Settings, sources, lake, keys by name, clock, and where progress is said."""
 
     settings: Settings
     sources: Mapping[str, Source]
     lake: Lake
+    keys: Mapping[str, Keys]
     now: Callable[[], datetime]
     say: Callable[[str], None]
 
@@ -31,6 +34,10 @@ class Workplace:
         """The legal month that begins on that day."""
         legal = self.settings.legal_timezone
         return Month(usage_month, *bounds(usage_month, legal), legal.key)
+
+    def keys_from(self, usage_month: date) -> date:
+        """First month of the keys that serve a month, as rows of ``subscriptions`` name them."""
+        return max(term.serves_from for keys in self.keys.values() for term in keys.terms if term.serves_from <= usage_month)
 
     @property
     def networks(self) -> dict[str, str]:
@@ -52,21 +59,42 @@ def workplace(settings: Settings, stage: str, say: Callable[[str], None]) -> Ite
         raise CallError(str(error)) from None
     with lock.writing(settings, stage) as writer:
         lake = Lake(session(settings), settings.lake, writer.check)
-        opened = Workplace(settings, sources, lake, lambda: datetime.now(UTC), say)
-        _settle_keys(opened)
-        yield opened
+        keys = _settle_keys(lake, settings.keys, datetime.now(UTC))
+        yield Workplace(settings, sources, lake, keys, lambda: datetime.now(UTC), say)
 
 
-def _settle_keys(opened: Workplace) -> None:
+def rotate_key(opened: Workplace, name: str, serves_from: date) -> pseudonyms.Term:
+    """Make a key that serves from a month on; earlier months keep theirs.
+
+    The month must lie ahead: nothing of it can have been read under the key before, and its own export of assignments, which
+    lists whoever it concerns, is yet to come.
+
+    Raises:
+        Refused: the month has begun, or a key serves from that month or a later one.
+    """
+    if opened.month(serves_from).begin <= opened.now():
+        raise Refused(f"{serves_from:%Y-%m} has begun: what was read of it has the key before; choose a month that lies ahead")
+    terms = opened.keys[name].terms
+    if terms[-1].serves_from >= serves_from:
+        raise Refused(f"the {name} key was rotated from {terms[-1].serves_from:%Y-%m} on: choose a later month")
+    term = pseudonyms.make_key(opened.settings.keys, name, serves_from)
+    _register(opened.lake, [term], opened.now())
+    return term
+
+
+def _settle_keys(lake: Lake, folder: Path, now: datetime) -> dict[str, Keys]:
     """Make keys for an empty lake and register them; for any other lake, refuse all but its own."""
-    lake, folder = opened.lake, opened.settings.keys
-    registered = {row.key_name: row.fingerprint for row in lake.read(KEYS).collect()}
-    if not registered:
+    rows = sorted(lake.read(KEYS).collect(), key=lambda row: (row.key_name, row.serves_from))
+    terms = [Term(row.key_name, row.serves_from, row.fingerprint) for row in rows]
+    if not terms:
         if lake.exists(LANDED):
             raise Refused(f"the lake {lake.root} has data but no key fingerprints: it was not written by this system")
-        pseudonyms.make_keys(folder)
-        found = [pseudonyms.read_key(folder, name) for name in (pseudonyms.IDENTIFIER_KEY, pseudonyms.SERVING_KEY)]
-        rows = [{"key_name": k.name, "fingerprint": k.fingerprint, "registered_at": opened.now()} for k in found]
-        lake.append(KEYS, lake.rows(KEYS, rows))
-        registered = {key.name: key.fingerprint for key in found}
-    pseudonyms.check_fingerprints(folder, registered)
+        terms = [pseudonyms.make_key(folder, name, pseudonyms.FROM_THE_BEGINNING) for name in pseudonyms.NAMES]
+        _register(lake, terms, now)
+    pseudonyms.check_fingerprints(folder, terms)
+    return {name: Keys(folder, tuple(term for term in terms if term.name == name)) for name in pseudonyms.NAMES}
+
+
+def _register(lake: Lake, terms: Sequence[Term], now: datetime) -> None:
+    rows = [{"key_name": t.name, "serves_from": t.serves_from, "fingerprint": t.fingerprint, "registered_at": now} for t in terms]
+    lake.append(KEYS, lake.rows(KEYS, rows))

@@ -107,13 +107,15 @@ REJECTED = Table(
 
 SUBSCRIPTIONS = Table(
     name="subscriptions",
-    comment="One row per identifier assignment: who held an identifier, from when until when.",
+    comment="One row per identifier assignment and keys: who held an identifier, from when until when.",
     text="""
         batch            BIGINT    NOT NULL COMMENT 'Batch that accepted the assignment.'
         source           STRING    NOT NULL COMMENT 'Source of the export.'
         file_number      BIGINT    NOT NULL COMMENT 'Delivery the assignment was read from.'
         record_ordinal   BIGINT    NOT NULL COMMENT 'Position of the record in its file, from 1.'
         byte_offset      BIGINT    NOT NULL COMMENT 'Octet at which the record starts in the uncompressed file.'
+        keys_from        DATE      NOT NULL COMMENT 'First month of the keys of this row; an assignment has a row for each change of keys it lasts over.'
+        keys_part        INT       NOT NULL COMMENT 'Position of the row among those of its record, from 0.'
         record_key       BINARY    NOT NULL COMMENT 'Keyed hash of subscription, identifier and start of the assignment.'
         content_hash     BIGINT    NOT NULL COMMENT 'xxHash64 of the canonical values, equal for true duplicates.'
         subscription_key BINARY    NOT NULL COMMENT 'Pseudonym of the subscription under the serving key, 128 bits.'
@@ -129,7 +131,7 @@ SUBSCRIPTIONS = Table(
         brand            STRING    NOT NULL COMMENT 'Brand the subscription is sold under.'
         is_conflicting   BOOLEAN   NOT NULL COMMENT 'Another row for this assignment has other content: it was corrected.'
     """,
-    key=("file_number", "record_ordinal", "batch"),
+    key=("file_number", "record_ordinal", "keys_part", "batch"),
     checks={
         "network_is_known": "network IN ('fixed', 'mobile')",
         "assignment_is_ordered": "assigned_to IS NULL OR assigned_from <= assigned_to",
@@ -387,10 +389,25 @@ KEYS = Table(
     comment="Fingerprints of the pseudonymisation keys this lake was written with. Never a key.",
     text="""
         key_name         STRING    NOT NULL COMMENT 'identifier or serving.'
+        serves_from      DATE      NOT NULL COMMENT 'First month it serves; it serves until the next key of its name does.'
         fingerprint      STRING    NOT NULL COMMENT 'SHA-256 of a fixed label under the key, first 16 hexadecimal digits.'
-        registered_at    TIMESTAMP NOT NULL COMMENT 'When the key was first used.'
+        registered_at    TIMESTAMP NOT NULL COMMENT 'When the key was registered.'
     """,
-    key=("key_name",),
+    key=("key_name", "serves_from"),
+)
+
+ERASURES = Table(
+    name="erasures",
+    comment="What was erased and why: that figures are gone is known, not whose they were.",
+    text="""
+        kind             STRING    NOT NULL COMMENT 'records or figures of a whole month, or the figures of a subscription.'
+        usage_month      DATE      NOT NULL COMMENT 'Month erased from.'
+        reason           STRING    NOT NULL COMMENT 'Why.'
+        erased_at        TIMESTAMP NOT NULL COMMENT 'When it was decided; the rows go at once, Delta''s old files with the next upkeep.'
+    """,
+    key=("kind", "usage_month", "erased_at"),
+    checks={"kind_is_known": "kind IN ('records', 'figures', 'subscription')"},
+    history_days=HISTORY_DAYS,
 )
 
 TABLES = (
@@ -409,5 +426,6 @@ TABLES = (
     PUBLISHED,
     PUBLICATIONS,
     KEYS,
+    ERASURES,
 )
 """Every Delta table of the lake. FACTORS is a declaration only: factors live in data files and are broadcast."""

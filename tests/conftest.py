@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from jobs.pseudonyms import Key, Keys, Term
 from jobs.run import Settings
 from schemas.table import Table
 
@@ -42,6 +45,19 @@ def spark(var: Path) -> Iterator[Any]:
     started.conf.set("spark.sql.shuffle.partitions", "2")
     yield started
     started.stop()
+
+
+_KEY_FILES = TemporaryDirectory()
+
+
+def keys_of(*secrets: tuple[date, Key]) -> Keys:
+    """Keys with their files, each with the first month it serves."""
+    folder = Path(tempfile.mkdtemp(dir=_KEY_FILES.name))
+    terms = tuple(Term(secret.name, serves_from, secret.fingerprint) for serves_from, secret in secrets)
+    for term, (_, secret) in zip(terms, secrets, strict=True):
+        (folder / term.file_name).touch(0o600)
+        (folder / term.file_name).write_text(secret.secret.hex(), encoding="ascii")
+    return Keys(folder, terms)
 
 
 def key(name: str) -> bytes:

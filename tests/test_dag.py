@@ -80,7 +80,9 @@ def test_the_dags_folder_loads_without_errors(airflow_home):
     bag = DagBag(PROJECT / "dags")
 
     assert bag.import_errors == {}
-    assert "monthly_footprint" in bag.dags
+    assert set(bag.dags) == {"monthly_footprint", "lake_upkeep"}
+    assert [task.task_id for task in bag.dags["lake_upkeep"].tasks] == ["upkeep"]
+    assert not bag.dags["lake_upkeep"].catchup
 
 
 @needs_airflow
@@ -118,7 +120,7 @@ def test_a_scheduled_run_covers_one_calendar_month(dag):
 @needs_airflow
 def test_parsing_imports_nothing_heavy(airflow_home):
     heavy = ["pyspark", "delta", "great_expectations", "pandas", "numpy", "pyarrow"]
-    code = f"import sys, dags.monthly_footprint; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, dags.monthly_footprint, dags.lake_upkeep; print([name for name in {heavy} if name in sys.modules])"
 
     parsed = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
 

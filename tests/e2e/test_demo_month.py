@@ -54,7 +54,7 @@ def truth(place: Path) -> dict[str, dict[str, str]]:
     """The truth of the month by subscription key."""
     from jobs.pseudonyms import SERVING_KEY, read_key
 
-    key = read_key(place / "keys", SERVING_KEY)
+    key = read_key(place / "keys", f"{SERVING_KEY}.key")
     with (place / "landing" / f"truth_{MONTH}.csv").open(encoding="utf-8") as file:
         return {key.pseudonym("subscription", row["subscription_id"]).hex(): row for row in csv.DictReader(file)}
 

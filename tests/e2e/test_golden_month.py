@@ -89,7 +89,7 @@ def published(settings) -> dict[str, dict]:
 
     from jobs.pseudonyms import SERVING_KEY, read_key
 
-    key = read_key(settings.keys, SERVING_KEY)
+    key = read_key(settings.keys, f"{SERVING_KEY}.key")
     names = {key.pseudonym("subscription", name).hex(): name for name in EXPECTED}
     table = DeltaTable(f"{settings.lake}/published").to_pyarrow_table().to_pylist()
     return {

@@ -15,7 +15,7 @@ import pytest
 
 from jobs import cli, run
 from jobs.lock import LakeBusy, LockLost
-from jobs.pseudonyms import make_keys, read_key
+from jobs.pseudonyms import FROM_THE_BEGINNING, make_key, read_key
 from jobs.run import CallError, Refused, Settings, usage_month
 
 STAGES = ("land", "accept", "meter", "estimate", "verify", "publish")
@@ -185,12 +185,22 @@ def test_variables_of_others_are_left_alone(tmp_path):
 
 
 def test_key_says_the_subscription_key_as_billing_derives_it(capsys, var):
-    make_keys(var / "keys")
-    secret = read_key(var / "keys", "serving").secret
+    make_key(var / "keys", "serving", FROM_THE_BEGINNING)
+    secret = read_key(var / "keys", "serving.key").secret
     expected = hmac.new(secret, b"subscription\0SUB-1", "sha256").hexdigest()[:32]
 
     assert called(capsys, "key", "SUB-1") == (0, f"{expected}\n", "")
     assert called(capsys, "key", " SUB-1 ") == (0, f"{expected}\n", "")
+
+
+def test_key_of_a_month_is_under_the_key_that_serves_it_else_under_the_latest(capsys, var):
+    make_key(var / "keys", "serving", FROM_THE_BEGINNING)
+    make_key(var / "keys", "serving", date(2027, 1, 1))
+    old, new = (read_key(var / "keys", f"serving{month}.key").pseudonym("subscription", "SUB-1") for month in ("", ".2027-01"))
+
+    assert called(capsys, "key", "SUB-1", "--month", "2026-12")[1] == f"{old.hex()}\n"
+    assert called(capsys, "key", "SUB-1", "--month", "2027-01")[1] == f"{new.hex()}\n"
+    assert called(capsys, "key", "SUB-1")[1] == f"{new.hex()}\n"
 
 
 def test_key_without_a_key_file_ends_with_2_and_names_it(capsys, var):

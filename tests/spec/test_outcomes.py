@@ -18,17 +18,22 @@ from jobs.outcomes import (
     SUBSCRIPTION_OUTCOMES,
     USAGE_OUTCOMES,
     Counts,
+    Policy,
     subscription_outcomes,
     usage_outcomes,
 )
-from jobs.pseudonyms import Key
+from jobs.pseudonyms import FROM_THE_BEGINNING, Key, Keys
 from jobs.readers.block import Tally
 from jobs.readers.delimited import read_delimited
 from schemas.source import SubscriptionSource, UsageSource
+from tests.conftest import keys_of
 
 PARIS = ZoneInfo("Europe/Paris")
 KEY, SERVING = Key("identifier", bytes(range(32))), Key("serving", bytes(range(1, 33)))
-OCTOBER, NOVEMBER = date(2026, 10, 1), date(2026, 11, 1)
+NEXT_KEY, NEXT_SERVING = Key("identifier", bytes(range(2, 34))), Key("serving", bytes(range(3, 35)))
+IDENTIFIER_KEYS, SERVING_KEYS = keys_of((FROM_THE_BEGINNING, KEY)), keys_of((FROM_THE_BEGINNING, SERVING))
+OCTOBER, NOVEMBER, FEBRUARY = date(2026, 10, 1), date(2026, 11, 1), date(2027, 2, 1)
+ROTATED_KEYS = keys_of((FROM_THE_BEGINNING, KEY), (NOVEMBER, NEXT_KEY))
 
 # id | imsi | msisdn | start | end | up | down | rat | type | apn | note
 DECLARED: dict[str, Any] = {
@@ -79,12 +84,15 @@ SOURCE = source()
 class Decided:
     """What came out: rows of each kind in the order of their records, and what was counted."""
 
-    def __init__(self, octets: bytes, declared: UsageSource = SOURCE, legal: ZoneInfo = PARIS) -> None:
+    def __init__(
+        self, octets: bytes, declared: UsageSource = SOURCE, legal: ZoneInfo = PARIS, keys: Keys = IDENTIFIER_KEYS
+    ) -> None:
+        policy = Policy(legal, keys, SERVING_KEYS)
         self.counts, self.columns = Counts(), list[dict[str, Any]]()
         self.accepted, self.rejected = list[dict[str, Any]](), list[dict[str, Any]]()
         assert declared.delimited is not None
         for block in read_delimited(pa.BufferReader(octets), declared.delimited, declared.whitelist, Tally()):
-            for columns in usage_outcomes(block, declared, legal, KEY, self.counts):
+            for columns in usage_outcomes(block, declared, policy, self.counts):
                 self.columns.append(columns)
                 rows = pa.table(columns).to_pylist()
                 (self.accepted if rows[0]["kind"] == "accepted" else self.rejected).extend(rows)
@@ -518,13 +526,15 @@ HELD = {
 }
 
 
-def export(*rows: dict[str, str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def export(
+    *rows: dict[str, str], keys: tuple[Keys, Keys] = (IDENTIFIER_KEYS, SERVING_KEYS)
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Accepted and rejected rows of an export."""
     octets = "\n".join("|".join(row) for row in [HELD.keys(), *({**HELD, **row}.values() for row in rows)]).encode()
     found: dict[str, list[dict[str, Any]]] = {"accepted": [], "rejected": []}
     assert EXPORT.delimited is not None
     for block in read_delimited(pa.BufferReader(octets), EXPORT.delimited, EXPORT.whitelist, Tally()):
-        for columns in subscription_outcomes(block, EXPORT, (KEY, SERVING)):
+        for columns in subscription_outcomes(block, EXPORT, Policy(PARIS, *keys)):
             assert set(columns) <= set(SUBSCRIPTION_OUTCOMES.names)
             for row in pa.table(columns).to_pylist():
                 found[row["kind"]].append(row)
@@ -589,3 +599,70 @@ def test_no_identifier_of_an_export_leaves_in_the_clear_whatever_column_it_stray
     left = repr(accepted) + repr(rejected)
     for clear in ("33612345678", "12345678", "06 12 34", "SUB-1"):
         assert clear not in left
+
+
+# Keys that were rotated
+
+
+def test_each_month_of_a_record_has_the_keys_that_serve_it():
+    straddling = lines({"start": "2026-10-31T23:00:00+01:00", "end": "2026-11-01T01:00:00+01:00"})
+
+    october, november = Decided(straddling, keys=ROTATED_KEYS).accepted
+
+    assert (october["usage_month"], november["usage_month"]) == (OCTOBER, NOVEMBER)
+    assert october["identifier_key"] == KEY.pseudonym("imsi", SOUND["imsi"])
+    assert november["identifier_key"] == NEXT_KEY.pseudonym("imsi", SOUND["imsi"])
+    assert october["record_key"] != november["record_key"]
+    assert october["record_key"] == Decided(straddling).accepted[0]["record_key"]
+
+
+def test_a_rejected_record_has_the_keys_of_the_month_it_closes_in():
+    november = {"start": "2026-11-02T10:00:00+01:00", "end": "2026-11-02T11:00:00+01:00", "up": "x"}
+
+    october, later = Decided(lines({"up": "x"}, november), keys=ROTATED_KEYS).rejected
+
+    assert october["identifier_key"] == KEY.pseudonym("imsi", SOUND["imsi"])
+    assert later["identifier_key"] == NEXT_KEY.pseudonym("imsi", SOUND["imsi"])
+
+
+@pytest.mark.parametrize(("records", "key"), [(({}, {"end": "x"}), KEY), (({"end": "x"},), NEXT_KEY)])
+def test_a_record_of_no_month_has_the_keys_of_the_first_month_of_its_file_else_the_latest(records, key):
+    (lost,) = Decided(lines(*records), keys=ROTATED_KEYS).rejected
+
+    assert lost["identifier_key"] == key.pseudonym("imsi", SOUND["imsi"])
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("", [(KEY, SERVING, FROM_THE_BEGINNING, 0), (NEXT_KEY, SERVING, NOVEMBER, 1), (NEXT_KEY, NEXT_SERVING, FEBRUARY, 2)]),
+        ("2026-11-01T00:00:00+01:00", [(KEY, SERVING, FROM_THE_BEGINNING, 0)]),
+        ("2026-11-01T00:00:01+01:00", [(KEY, SERVING, FROM_THE_BEGINNING, 0), (NEXT_KEY, SERVING, NOVEMBER, 1)]),
+    ],
+)  # fmt: skip
+def test_an_assignment_has_a_row_for_each_term_of_keys_it_lasts_over(end, expected):
+    serving = keys_of((FROM_THE_BEGINNING, SERVING), (FEBRUARY, NEXT_SERVING))
+
+    found, _ = export({"assigned_to": end, "active_to": end}, keys=(ROTATED_KEYS, serving))
+
+    assert [(row["identifier_key"], row["subscription_key"], row["keys_from"], row["keys_part"]) for row in found] == [
+        (key.pseudonym("msisdn", "33612345678"), served.pseudonym("subscription", "SUB-1"), first, part)
+        for key, served, first, part in expected
+    ]
+
+
+def test_an_assignment_that_begins_under_the_later_keys_has_only_those():
+    begun = "2026-11-05T00:00:00+01:00"
+
+    (row,), _ = export({"assigned_from": begun, "active_from": begun}, keys=(ROTATED_KEYS, SERVING_KEYS))
+
+    assert (row["keys_from"], row["keys_part"]) == (NOVEMBER, 0)
+
+
+def test_an_assignment_that_ends_as_it_begins_still_has_a_row():
+    at = "2026-11-01T00:00:00+01:00"
+    times = dict.fromkeys(("assigned_from", "assigned_to", "active_from", "active_to"), at)
+
+    (row,), _ = export(times, keys=(ROTATED_KEYS, SERVING_KEYS))
+
+    assert row["keys_from"] == NOVEMBER

@@ -11,15 +11,30 @@ import hashlib
 import hmac
 import pickle
 import stat
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark import cloudpickle
 
-from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY, Key, check_fingerprints, make_keys, read_key
+from jobs.legal_calendar import month_number
+from jobs.pseudonyms import (
+    FROM_THE_BEGINNING,
+    IDENTIFIER_KEY,
+    NAMES,
+    SERVING_KEY,
+    Key,
+    Term,
+    check_fingerprints,
+    make_key,
+    read_key,
+    terms_of,
+)
 from jobs.run import CallError, Refused
 
 SECRET = bytes(range(32))
@@ -32,6 +47,10 @@ def key_file(folder: Path, text: str, mode: int = 0o600, name: str = IDENTIFIER_
     path.write_text(text, encoding="utf-8")
     path.chmod(mode)
     return path
+
+
+def terms_made(folder: Path) -> list[Term]:
+    return [make_key(folder, name, FROM_THE_BEGINNING) for name in NAMES]
 
 
 # Pseudonyms
@@ -124,14 +143,14 @@ def test_a_closure_over_a_key_is_never_serialised():
 def test_made_keys_are_for_their_owner_only_and_differ(tmp_path):
     folder = tmp_path / "new" / "keys"
 
-    make_keys(folder)
+    terms_made(folder)
 
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {
         "identifier.key": 0o600,
         "serving.key": 0o600,
     }
-    secrets = [read_key(folder, name).secret for name in (IDENTIFIER_KEY, SERVING_KEY)]
+    secrets = [read_key(folder, f"{name}.key").secret for name in (IDENTIFIER_KEY, SERVING_KEY)]
     assert [len(secret) for secret in secrets] == [32, 32]
     assert secrets[0] != secrets[1]
 
@@ -139,19 +158,19 @@ def test_made_keys_are_for_their_owner_only_and_differ(tmp_path):
 def test_a_key_that_is_there_is_never_made_anew(tmp_path):
     key_file(tmp_path, HEXADECIMAL)
 
-    make_keys(tmp_path)
-    before = read_key(tmp_path, SERVING_KEY)
-    make_keys(tmp_path)
+    terms_made(tmp_path)
+    before = read_key(tmp_path, f"{SERVING_KEY}.key")
+    terms_made(tmp_path)
 
-    assert read_key(tmp_path, IDENTIFIER_KEY).secret == SECRET
-    assert read_key(tmp_path, SERVING_KEY) == before
+    assert read_key(tmp_path, f"{IDENTIFIER_KEY}.key").secret == SECRET
+    assert read_key(tmp_path, f"{SERVING_KEY}.key") == before
 
 
 @pytest.mark.parametrize("text", [HEXADECIMAL, HEXADECIMAL + "\n", HEXADECIMAL.upper() + "\r\n"])
 def test_a_key_file_holds_64_hexadecimal_digits(tmp_path, text):
     key_file(tmp_path, text)
 
-    assert read_key(tmp_path, IDENTIFIER_KEY) == KEY
+    assert read_key(tmp_path, f"{IDENTIFIER_KEY}.key") == KEY
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o610, 0o666])
@@ -159,12 +178,12 @@ def test_a_key_file_that_others_can_read_is_refused(tmp_path, mode):
     path = key_file(tmp_path, HEXADECIMAL, mode)
 
     with pytest.raises(CallError, match=f"^{path} can be read by others: chmod 600 it$"):
-        read_key(tmp_path, IDENTIFIER_KEY)
+        read_key(tmp_path, f"{IDENTIFIER_KEY}.key")
 
 
 def test_a_key_file_that_is_missing_is_named(tmp_path):
     with pytest.raises(CallError, match=rf"^{tmp_path}/serving\.key is missing: restore it .*, or set FOOTPRINT_KEYS$"):
-        read_key(tmp_path, SERVING_KEY)
+        read_key(tmp_path, f"{SERVING_KEY}.key")
 
 
 @pytest.mark.parametrize("text", ["", "hunter2", HEXADECIMAL[:-2], HEXADECIMAL[:-1], "é" * 64, "zz" * 32])
@@ -172,7 +191,7 @@ def test_what_is_no_key_is_refused_without_showing_it(tmp_path, text):
     path = key_file(tmp_path, text)
 
     with pytest.raises(CallError) as refusal:
-        read_key(tmp_path, IDENTIFIER_KEY)
+        read_key(tmp_path, f"{IDENTIFIER_KEY}.key")
 
     assert str(refusal.value) == f"{path} is not a key: 64 hexadecimal digits are expected"
 
@@ -181,16 +200,14 @@ def test_what_is_no_key_is_refused_without_showing_it(tmp_path, text):
 
 
 def test_the_keys_the_lake_was_written_with_are_accepted(tmp_path):
-    make_keys(tmp_path)
-
-    check_fingerprints(tmp_path, {name: read_key(tmp_path, name).fingerprint for name in (IDENTIFIER_KEY, SERVING_KEY)})
+    check_fingerprints(tmp_path, terms_made(tmp_path))
 
 
 def test_another_key_than_the_lakes_is_refused_by_its_file(tmp_path):
     key_file(tmp_path, HEXADECIMAL)
 
     with pytest.raises(Refused) as refusal:
-        check_fingerprints(tmp_path, {"identifier": "0123456789abcdef"})
+        check_fingerprints(tmp_path, [Term("identifier", FROM_THE_BEGINNING, "0123456789abcdef")])
 
     assert str(refusal.value) == (
         f"{tmp_path}/identifier.key is not the key this lake was written with (fingerprint 1669ddd4b3f4b616, the lake has "
@@ -200,11 +217,52 @@ def test_another_key_than_the_lakes_is_refused_by_its_file(tmp_path):
 
 
 def test_the_two_keys_cannot_be_exchanged(tmp_path):
-    make_keys(tmp_path)
-    registered = {
-        IDENTIFIER_KEY: read_key(tmp_path, SERVING_KEY).fingerprint,
-        SERVING_KEY: read_key(tmp_path, IDENTIFIER_KEY).fingerprint,
-    }
+    one, other = terms_made(tmp_path)
+    registered = [replace(one, fingerprint=other.fingerprint), replace(other, fingerprint=one.fingerprint)]
 
     with pytest.raises(Refused, match="is not the key this lake was written with"):
         check_fingerprints(tmp_path, registered)
+
+
+# Keys that succeed each other
+
+JANUARY = date(2027, 1, 1)
+
+
+def test_a_successor_serves_from_its_month_on_and_its_file_names_the_month(tmp_path):
+    first = make_key(tmp_path, SERVING_KEY, FROM_THE_BEGINNING)
+    second = make_key(tmp_path, SERVING_KEY, JANUARY)
+
+    assert (first.file_name, second.file_name) == ("serving.key", "serving.2027-01.key")
+    keys = terms_of(tmp_path, SERVING_KEY)
+    assert keys.terms == (first, second)
+    months = np.array([month_number(date(2026, 12, 1)), month_number(JANUARY), month_number(date(2000, 1, 1)), 1199])
+    served = {key.fingerprint: positions.tolist() for key, positions in keys.by_month(months)}
+    assert served == {first.fingerprint: [0, 2], second.fingerprint: [1, 3]}
+
+
+def test_keys_can_be_told_to_a_worker_since_they_hold_no_key(tmp_path):
+    terms_made(tmp_path)
+
+    told = pickle.dumps(terms_of(tmp_path, SERVING_KEY))
+
+    assert read_key(tmp_path, "serving.key").secret.hex().encode() not in told
+    assert pickle.loads(told).of_month(0) == read_key(tmp_path, "serving.key")
+
+
+def test_an_earlier_key_may_be_gone_once_its_months_are_but_not_the_latest(tmp_path):
+    terms = [make_key(tmp_path, IDENTIFIER_KEY, month) for month in (FROM_THE_BEGINNING, JANUARY)]
+    (tmp_path / "identifier.key").unlink()
+
+    check_fingerprints(tmp_path, terms)
+    (tmp_path / "identifier.2027-01.key").unlink()
+    with pytest.raises(CallError, match=r"identifier\.2027-01\.key is missing"):
+        check_fingerprints(tmp_path, terms)
+
+
+def test_an_earlier_key_that_is_there_must_be_the_lakes(tmp_path):
+    terms = [make_key(tmp_path, IDENTIFIER_KEY, month) for month in (FROM_THE_BEGINNING, JANUARY)]
+    (tmp_path / "identifier.key").write_text(HEXADECIMAL, encoding="ascii")
+
+    with pytest.raises(Refused, match=r"/identifier\.key is not the key this lake was written with"):
+        check_fingerprints(tmp_path, terms)

@@ -128,6 +128,24 @@ def test_an_assignment_exported_again_is_a_duplicate_and_a_changed_one_a_correct
     assert found == {(7, 1): (3, False), (7, 2): (None, True)}
 
 
+def test_an_assignment_under_other_keys_is_neither_a_duplicate_nor_a_conflict(spark):
+    found = repeats(
+        spark,
+        """
+        | record_key | keys_from  | keys_part | content_hash | file_number | record_ordinal |
+        | lasting    | 2000-01-01 | 0         | 1            | 7           | 1              |
+        | lasting    | 2027-01-01 | 1         | 2            | 7           | 1              |
+        """,
+        """
+        | record_key | keys_from  | keys_part | content_hash | file_number | record_ordinal |
+        | lasting    | 2000-01-01 | 0         | 1            | 3           | 1              |
+        """,
+        SUBSCRIPTIONS,
+    )
+
+    assert found == {(7, 1): (3, False)}
+
+
 def test_a_record_within_the_month_conflicts_with_one_of_its_key_that_straddles_the_months_end(spark):
     found = repeats(
         spark,
@@ -145,7 +163,10 @@ def test_a_record_within_the_month_conflicts_with_one_of_its_key_that_straddles_
     assert found[7, 1, 1] == (None, True)
 
 
-WHERE = {"batch", "source", "file_number", "record_ordinal", "byte_offset", "interval_index", "month_part"}
+WHERE = {
+    *("batch", "source", "file_number", "record_ordinal", "byte_offset"),
+    *("interval_index", "month_part", "keys_from", "keys_part"),
+}
 DECIDED = {"record_key", "content_hash", "is_conflicting"}
 OTHER = {
     "STRING": "'other'",

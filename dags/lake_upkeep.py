@@ -1,0 +1,42 @@
+"""Erases what may no longer be kept, once a week.
+
+Records of a published month go `FOOTPRINT_RECORDS_KEPT_DAYS` after it ended, with the files they came in; figures after
+`FOOTPRINT_FIGURES_KEPT_MONTHS`. Old versions of the Delta tables keep a row for seven days more, so it is physically gone three
+weeks after it was due at the latest. Months that are not published are kept and named, for a year at the longest.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import CronDataIntervalTimetable, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from jobs.launch import StageFailed, launch
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 3 * * 0", "UTC"),
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    doc_md=__doc__,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=10)},
+)
+def lake_upkeep() -> None:
+    """Erase and vacuum."""
+
+    @task
+    def upkeep() -> None:
+        try:
+            launch("upkeep", None)
+        except StageFailed as failure:
+            if failure.is_final:
+                raise AirflowFailException(str(failure)) from failure
+            raise
+
+    upkeep()
+
+
+lake_upkeep()
