@@ -10,6 +10,7 @@ import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -29,12 +30,12 @@ from jobs.run import Refused, code_version
 from jobs.workplace import Workplace
 from schemas.source import Source, SubscriptionSource, UsageSource
 from schemas.table import Table
-from schemas.tables import ACCEPTED, BATCHES, FILE_BALANCES, REJECTED, SUBSCRIPTIONS
+from schemas.tables import ACCEPTED, BATCHES, COMPLETENESS, FILE_BALANCES, REJECTED, SUBSCRIPTIONS
 
 BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
 _POSITION = ("file_number", "record_ordinal", "interval_index", "month_part", "keys_part")
-_TABLES = (ACCEPTED, REJECTED, SUBSCRIPTIONS, FILE_BALANCES)
+_TABLES = (ACCEPTED, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, COMPLETENESS)
 
 
 def accept(workplace: Workplace) -> list[int]:
@@ -175,6 +176,9 @@ def _run_batch(workplace: Workplace, batch: Batch) -> None:
         rejected = functools.reduce(DataFrame.unionByName, [reading.rejected(batch) for reading in read])
         workplace.lake.append(REJECTED, rejected, batch.number)
         workplace.lake.append(FILE_BALANCES, workplace.lake.rows(FILE_BALANCES, balances), batch.number)
+        sequences = [row for reading in read for row in reading.completeness(batch)]
+        if sequences:
+            workplace.lake.append(COMPLETENESS, workplace.lake.rows(COMPLETENESS, sequences), batch.number)
     _log(workplace, batch, "committed")
     for reading in read:
         reading.release()
@@ -255,7 +259,7 @@ def _file_outcomes(
     except Exception as error:  # noqa: BLE001 - a library's message may quote a subscriber's value
         raise ReadFault(f"{place}: {type(error).__name__} while reading: this is a defect, report it") from None
     yield _outcome_batch(
-        {"kind": ["tally"], "file_number": number, "tally": [json.dumps(vars(tally) | vars(counts), default=int)]}, schema
+        {"kind": ["tally"], "file_number": number, "tally": [json.dumps(tally.as_json() | vars(counts), default=int)]}, schema
     )
 
 
@@ -354,12 +358,26 @@ class _Reading:
 
     def balances(self, deliveries: Mapping[int, Delivery], batch: Batch) -> list[dict[str, Any]]:
         """Balance rows of every file. Raises Refused, naming the first file whose balance does not close."""
-        tallies = self.frame.where("kind = 'tally'").select("file_number", "tally").collect()
+        tallies = self._tallies()
         counted = {row.file_number: row.asDict() for row in collected(self._counted())}
-        rows = [_balance(deliveries[t.file_number], batch, json.loads(t.tally), counted.get(t.file_number, {})) for t in tallies]
+        rows = [_balance(deliveries[n], batch, tally, counted.get(n, {})) for n, tally in tallies.items()]
         for row in rows:
             _check_balance(row, deliveries[row["file_number"]])
         return rows
+
+    def completeness(self, batch: Batch) -> list[dict[str, Any]]:
+        """Rows of ``completeness``: the sequence numbers of every network element, by file and day."""
+        names = ("node", "day", "records", "first_sequence", "last_sequence")
+        return [
+            {"batch": batch.number, "source": self.sources[number], "file_number": number}
+            | dict(zip(names, (node, date.fromisoformat(day), *found), strict=True))
+            for number, tally in self._tallies().items()
+            for node, day, *found in tally["node_days"]
+        ]
+
+    def _tallies(self) -> dict[int, dict[str, Any]]:
+        rows = self.frame.where("kind = 'tally'").select("file_number", "tally").collect()
+        return {row.file_number: json.loads(row.tally) for row in rows}
 
     def release(self) -> None:
         """Forget what was kept in memory for the batch."""
@@ -402,6 +420,7 @@ def _balance(delivery: Delivery, batch: Batch, tally: Mapping[str, Any], counted
         "source": delivery.source,
         "file_number": delivery.file_number,
         "records_received": tally["records"],
+        **{name: tally[name] for name in ("records_declared", "records_lost")},
         "records_accepted": counted.get("accepted") or 0,
         "records_duplicate": counted.get("duplicate") or 0,
         "records_rejected": counted.get("rejected") or 0,
@@ -415,6 +434,7 @@ def _balance(delivery: Delivery, batch: Batch, tally: Mapping[str, Any], counted
         "volume_out_of_scope_octets": tally["volume_out_of_scope_octets"],
         "first_closed_at": counted.get("first_closed_at"),
         "last_closed_at": counted.get("last_closed_at"),
+        "warnings": json.dumps(tally["warnings"], sort_keys=True),
     }
 
 

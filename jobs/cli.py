@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobs.launch import MISCALLED, REFUSED, STAGES
 from jobs.lock import LakeBusy, LockLost
-from jobs.run import PROJECT, CallError, Refused, Settings, usage_month
+from jobs.run import PROJECT, CallError, Refused, Settings, place, usage_month
 
 PINNED = ("meter", "estimate", "verify")
 """Stages with nothing to do once a month is published."""
@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("refused", error, REFUSED)
     except CallError as error:
         return _fail("error", error, MISCALLED)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the output has seen enough
+        return FAILED
     except KeyboardInterrupt:
         return _fail("error", "interrupted; run again to go on", 130)
     except Exception as error:  # noqa: BLE001 - a library's message may quote a subscriber's value
@@ -92,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=1)
     demo.add_argument("--records-per-day", type=int, default=6)
     _month(demo, is_required=True)
+    look = command("decode", _decode, "write the intervals of files of usage records as JSON lines")
+    look.add_argument("--format", required=True, choices=("ts32297", "ber"))
+    look.add_argument("--clear", action="store_true", help="identifiers in the clear")
+    look.add_argument("files", nargs="+", metavar="FILE")
     again = command("reaccept", _reaccept, "withdraw a file's rows and read it anew")
     again.add_argument("file", help="SOURCE/NAME as under the landing folder")
     again.add_argument("--reason", required=True)
@@ -230,6 +237,12 @@ def _progress() -> Callable[[str, int, int], None] | None:
         sys.stderr.write(f"\r{what}: {done:,} of {total:,}" + ("\n" if done == total else ""))
 
     return show
+
+
+def _decode(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.decode import decode
+
+    decode(call.format, [place(file) for file in call.files], call.clear, say, lambda line: print(line, file=sys.stderr))  # noqa: T201
 
 
 def _reaccept(call: argparse.Namespace, settings: Settings) -> None:

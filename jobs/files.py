@@ -8,6 +8,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from jobs.readers.block import Block, ReadFault, Tally
+from jobs.readers.charging import read_charging
 from jobs.readers.delimited import read_delimited
 from jobs.readers.parquet import read_parquet
 from schemas.source import Source
@@ -33,15 +34,19 @@ def read_records(place: str, size_octets: int, source: Source, tally: Tally) -> 
         with files.open_input_file(path) as file:
             if file.size() != size_octets:
                 raise ReadFault(f"the file has changed since it was registered: {size_octets} octets then, {file.size()} now")
-            if source.delimited is None:
-                yield from read_parquet(file, source.whitelist, tally)
+            if source.delimited is not None:
+                yield from read_delimited(decompressed(file, path), source.delimited, source.whitelist, tally)
+            elif source.charging is not None:
+                is_framed = source.format == "ts32297"
+                yield from read_charging(decompressed(file, path), source.charging, is_framed, source.whitelist, tally)
             else:
-                yield from read_delimited(_decompressed(file, path), source.delimited, source.whitelist, tally)
+                yield from read_parquet(file, source.whitelist, tally)
     except FileNotFoundError:
         raise ReadFault("the file is no longer in the landing folder") from None
 
 
-def _decompressed(file: pa.NativeFile, path: str) -> pa.NativeFile:
+def decompressed(file: pa.NativeFile, path: str) -> pa.NativeFile:
+    """The stream of a file, decompressed as its name says. Raises ReadFault if it is empty and should not be."""
     for suffix, codec in _COMPRESSION.items():
         if path.endswith(suffix):
             if file.size() == 0:

@@ -135,14 +135,24 @@ def integers(values: pa.Array, column: str, faults: Faults, what: str) -> Intege
     return np.asarray(numbers, np.int64)
 
 
-def mapped(records: Mapping[str, pa.Array], rule: Mapped | None, faults: Faults, what: str) -> pa.StringArray:
+def mapped(
+    records: Mapping[str, pa.Array], rule: Mapped | None, faults: Faults, what: str, may_be_empty: bool = False
+) -> pa.StringArray:
     """Values of a rule's table, its constant, or null without a rule; a value the table lacks is marked ``<what>_unknown``."""
     rows = len(faults.codes)
     if rule is None or rule.column is None:
         return pa.repeat(pa.scalar(rule.constant if rule else None, pa.string()), rows)
-    table = rule.values
-    values = by_distinct(text(records[rule.column]), lambda d: pa.array([table.get(v) for v in d.to_pylist()], pa.string()))
-    faults.mark(~is_valid(values), f"{what}_unknown", rule.column)
+    table, otherwise = rule.values, rule.otherwise
+
+    def look_up(distinct: pa.StringArray) -> pa.StringArray:
+        return pa.array([table.get(value, otherwise if value else None) for value in distinct.to_pylist()], pa.string())
+
+    written = text(records[rule.column])
+    values = by_distinct(written, look_up)
+    unknown = ~is_valid(values)
+    if may_be_empty:
+        unknown &= pc.not_equal(written, "").to_numpy(zero_copy_only=False)
+    faults.mark(unknown, f"{what}_unknown", rule.column)
     return values
 
 

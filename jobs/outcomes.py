@@ -79,14 +79,15 @@ def usage_outcomes(block: Block, source: UsageSource, policy: Policy, counts: Co
     up, down = (
         _octets(records, column, source.volume.octets_per_unit, faults) for column in (source.volume.up, source.volume.down)
     )
-    technology = normalise.mapped(records, source.access_technology, faults, "access_technology")
+    technology = normalise.mapped(records, source.access_technology, faults, "access_technology", may_be_empty=True)
     zone = normalise.mapped(records, source.roaming, faults, "roaming")
     estimated = normalise.mapped(records, source.estimated, faults, "estimated")
     keys = _record_keys(records, source, faults)
 
-    is_outside = outside > 0
-    for code, rule in enumerate(source.out_of_scope, start=1):
-        counts.out_of_scope[rule.reason] += int((outside == code).sum())
+    _share_faults(faults, block)
+    is_outside, is_first = outside > 0, _is_first(block)
+    for code, rule in enumerate(source.scope_rules, start=1):
+        counts.out_of_scope[rule.reason] += int(((outside == code) & is_first).sum())
     octets = up + down
     counts.volume_out_of_scope_octets += int(octets[is_outside].sum())
     counts.volume_parsed_octets += int(octets[is_outside | faults.sound].sum())
@@ -97,6 +98,7 @@ def usage_outcomes(block: Block, source: UsageSource, policy: Policy, counts: Co
         "record_key": keys,
         "identifier_type": who[0],
         "identifier": who[1],
+        "interval_index": pa.array(np.zeros(len(is_first)) if block.interval_index is None else block.interval_index, pa.int32()),
     }
     accepted = np.flatnonzero(faults.sound & ~is_outside)
     if len(accepted):
@@ -106,7 +108,7 @@ def usage_outcomes(block: Block, source: UsageSource, policy: Policy, counts: Co
             "is_estimated": pc.equal(pc.fill_null(estimated, ""), "true"),
         }
         yield from _accepted({**common, **flags}, accepted, (opened, closed, has_start), (up, down), policy)
-    rejected = np.flatnonzero(~faults.sound & ~is_outside)
+    rejected = np.flatnonzero(~faults.sound & ~is_outside & is_first)
     if len(rejected):
         yield from _rejected(common, rejected, faults, closed, has_close, policy)
 
@@ -122,6 +124,23 @@ def _pseudonymised(columns: Mapping[str, pa.Array], key: Key) -> dict[str, pa.Ar
     return {**kept, "identifier_key": pseudonyms, "record_key": key.record_keys(columns["record_key"])}
 
 
+def _is_first(block: Block) -> Mask:
+    """Which rows stand for their record: its first interval."""
+    if block.interval_index is None:
+        return np.ones(len(block.ordinals), bool)
+    mask: Mask = block.interval_index == 0
+    return mask
+
+
+def _share_faults(faults: Faults, block: Block) -> None:
+    """A fault of an interval is one of its record: a record is taken as a whole or not at all."""
+    if block.interval_index is None or faults.sound.all():
+        return
+    first = np.flatnonzero(block.interval_index == 0)
+    of_record = np.maximum.reduceat(faults.codes, first)
+    faults.codes[:] = np.repeat(of_record, np.diff(np.r_[first, len(faults.codes)]))
+
+
 def _octets(records: Mapping[str, pa.Array], column: str, octets_per_unit: int, faults: Faults) -> Integers:
     """Octets of a volume column; what no access line could carry in an interval is marked."""
     written = normalise.integers(records[column], column, faults, "volume")
@@ -133,7 +152,7 @@ def _octets(records: Mapping[str, pa.Array], column: str, octets_per_unit: int, 
 def _out_of_scope(records: Mapping[str, pa.Array], source: UsageSource, faults: Faults) -> Integers:
     """Number of the first rule of the policy that a record meets, from 1; 0 if it is in scope or its fields are not readable."""
     outside = np.zeros(len(faults.codes), np.int64)
-    for code, rule in enumerate(source.out_of_scope, start=1):
+    for code, rule in enumerate(source.scope_rules, start=1):
         prefixes, others = rule.starts_with, rule.unless_starts_with
 
         def decide(
@@ -250,7 +269,6 @@ def _accepted(
             "kind": pa.repeat("accepted", len(taken)),
             **_pseudonymised({name: values.take(taken) for name, values in columns.items()}, key),
             "usage_month": pa.array(months(cut.months[served])),
-            "interval_index": pa.repeat(pa.scalar(0, pa.int32()), len(taken)),
             "month_part": pa.array(cut.parts[served].astype(np.int32)),
             "opened_at": _timestamps(pa.array(opened[source_rows], mask=~has_start[source_rows])),
             "closed_at": _timestamps(pa.array(closed[source_rows])),

@@ -54,8 +54,8 @@ class Settings:
             raise CallError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(_VARIABLES))}")
         var = Path(given.get("FOOTPRINT_VAR", PROJECT / "var")).absolute()
         return cls(
-            landing=_place(given.get("FOOTPRINT_LANDING", str(var / "landing"))),
-            lake=_place(given.get("FOOTPRINT_LAKE", str(var / "lake"))),
+            landing=place(given.get("FOOTPRINT_LANDING", str(var / "landing"))),
+            lake=place(given.get("FOOTPRINT_LAKE", str(var / "lake"))),
             sources=_folder("FOOTPRINT_SOURCES", given, PROJECT / "schemas" / "sources"),
             factors=_folder("FOOTPRINT_FACTORS", given, PROJECT / "factors"),
             keys=Path(given.get("FOOTPRINT_KEYS", var / "keys")).absolute(),
@@ -95,7 +95,8 @@ _VARIABLES = {
 }
 
 
-def _place(text: str) -> str:
+def place(text: str) -> str:
+    """A place as it is used: a URI, or an absolute path."""
     return text.rstrip("/") if "://" in text else str(Path(text).absolute())
 
 

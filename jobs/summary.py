@@ -11,12 +11,15 @@ from pyspark.sql import functions as F
 
 from jobs import ledger
 from jobs.batches import AsOf
+from jobs.completeness import gaps_of_month
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.verify import latest_verdict
 from jobs.workplace import Workplace
 from schemas.tables import FILE_BALANCES, PUBLISHED, REJECTED
 
 Lines = Iterator[tuple[str, str]]
+_GAPS = 5
+"""Network elements with the most missing records that are named."""
 
 
 def write(workplace: Workplace, usage_month: date, say: Callable[[str], None]) -> None:
@@ -36,6 +39,8 @@ def _received(workplace: Workplace, usage_month: date) -> Lines:
     for series, numbers in sequence_gaps(deliveries).items():
         yield "missing files", f"{series}: {len(numbers):,}, the first {numbers[0]}"
     now = AsOf.now(lake)
+    for gap in sorted(gaps_of_month(now, month), key=lambda gap: -gap.missing)[:_GAPS]:
+        yield "missing records", f"{gap.source} {gap.node}, {gap.day}: {gap.missing:,} sequence numbers never came"
     outside = (F.col("last_closed_at") < F.lit(month.begin)) | (F.col("first_closed_at") >= F.lit(month.end))
     rows = (
         now.rows(FILE_BALANCES)

@@ -5,7 +5,7 @@ The evidence is a row per network and rule: counts, sums and shares, no value of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from statistics import median
@@ -18,6 +18,7 @@ from data_quality.judge import Measurement, judge
 from data_quality.rules import EVERY_NETWORK, read_rules, rule_for
 from jobs import ledger
 from jobs.batches import AsOf
+from jobs.completeness import Gap, gaps_of_month
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.month import delivery_ranks, factors_of, of_month, settled_records
 from jobs.run import Refused, code_version
@@ -101,17 +102,29 @@ def _received(workplace: Workplace, counted: AsOf, usage_month: date) -> Found:
     by_source = touching.groupBy("source").agg(
         F.count_if(wrong).alias("wrong"),
         *[F.sum(name).alias(name) for name in ("records_received", "records_rejected", "octets_received", "octets_quarantined")],
+        F.sum(F.greatest(F.col("records_declared") - F.col("records_received"), F.lit(0))).alias("records_missing"),
+        F.sum("records_lost").alias("records_lost"),
     )
     rows = {row.source: row for row in by_source.collect()}
+    gaps = gaps_of_month(counted, month)
     for network in sorted(set(workplace.networks.values())):
         of_network = [row for source, row in rows.items() if workplace.networks.get(source) == network]
         yield "rejected_records_share", network, _share(of_network, "records_rejected", "records_received")
+        yield "lost_records", network, sum((row.records_missing or 0) + (row.records_lost or 0) for row in of_network)
+        yield "missing_records_share", network, _missing_share(gaps, of_network, workplace.networks, network)
         yield "quarantined_octets_share", network, _share(of_network, "octets_quarantined", "octets_received")
     exports = [row for source, row in rows.items() if source not in workplace.networks]
     yield "rejected_assignments_share", EVERY_NETWORK, _share(exports, "records_rejected", "records_received")
     yield "files_out_of_balance", EVERY_NETWORK, sum(row.wrong for row in rows.values())
     unreadable = counted.rows(REJECTED).where("reason = 'unreadable_file'").select("file_number")
     yield "unreadable_files", EVERY_NETWORK, unreadable.join(touching, "file_number", "left_semi").count()
+
+
+def _missing_share(gaps: list[Gap], rows: list[Any], networks: Mapping[str, str], network: str) -> Decimal | None:
+    """Share of the records that network elements numbered and that never came."""
+    missing = sum(gap.missing for gap in gaps if networks.get(gap.source) == network)
+    received = sum(row.records_received for row in rows)
+    return Decimal(missing) / Decimal(missing + received) if missing + received else None
 
 
 def _share(rows: list[Any], part: str, whole: str) -> Decimal | None:

@@ -112,6 +112,44 @@ class Delimited(_Settings):
         return self
 
 
+CHARGING_COLUMNS = (
+    *("recordType", "servedIMSI", "servedMSISDN", "accessPointNameNI", "nodeID", "gatewayAddress"),
+    *("servingNodePLMNIdentifier", "chargingID", "chargingSessionIdentifier", "recordSequenceNumber", "localSequenceNumber"),
+    *("recordOpeningTime", "duration", "causeForRecClosing", "userRoamerInOut"),
+    *("intervalOpened", "intervalClosed", "uplinkOctets", "downlinkOctets", "ratingGroup", "rATType"),
+)
+"""Columns of the reader of charging records: names of TS 32.298, and those of the interval."""
+
+RecordType = Literal["pgw", "ggsn", "egsn", "chf", "sgw", "sgsn"]
+_SERVING = {"sgw", "sgsn"}
+"""Records of the serving node measure the octets that the gateway's records measure too."""
+
+
+class Charging(_Settings):
+    """What counts in the operator's 3GPP charging records (TS 32.298), where operators differ.
+
+    ``record_types``: records that count; others are out of scope. ``volumes``: whether service data counts where a record has
+    it, or traffic volumes only. ``reporting_level``: which containers of service data count where an operator reports a rating
+    group and its services: ``both`` if they never overlap. ``total_without_directions``: what the total of a CHF container
+    without its directions is. ``short_timestamp_zone``: the clock of time stamps without an offset (6 octets).
+    """
+
+    record_types: tuple[RecordType, ...] = Field(min_length=1)
+    volumes: Literal["service_data_else_traffic_volumes", "traffic_volumes"]
+    reporting_level: Literal["rating_group", "service", "both"]
+    total_without_directions: Literal["down", "reject"] | None = None
+    short_timestamp_zone: Zone | None = None
+
+    @model_validator(mode="after")
+    def _nothing_counts_twice(self) -> Self:
+        serving = _SERVING & set(self.record_types)
+        if serving and serving != set(self.record_types):
+            raise ValueError("charging.record_types: records of the serving node and of the gateway measure the same octets")
+        if "chf" in self.record_types and self.total_without_directions is None:
+            raise ValueError("charging.total_without_directions is needed for chf records")
+        return self
+
+
 class Identifier(_Settings):
     """A column that names who used the data; the first one that is not empty counts."""
 
@@ -175,16 +213,22 @@ class Volume(_Settings):
 
 
 class Mapped(_Settings):
-    """A value taken from a column through a table, or a constant. A value the table lacks is rejected."""
+    """A value taken from a column through a table, or a constant.
+
+    A value the table lacks is ``otherwise``, or the record is rejected; an empty one must be in the table.
+    """
 
     constant: str | None = None
     column: str | None = None
     values: dict[str, str] = {}
+    otherwise: str | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if (self.constant is None) == (self.column is None) or bool(self.values) != bool(self.column):
             raise ValueError("give either constant, or column with values")
+        if self.otherwise is not None and not self.column:
+            raise ValueError("otherwise goes with column and values")
         return self
 
 
@@ -207,9 +251,10 @@ class OutOfScope(_Settings):
 class _Source(_Settings):
     name: str
     description: str
-    format: Literal["delimited", "parquet"]
+    format: Literal["delimited", "parquet", "ts32297", "ber"]
     files: Files
     delimited: Delimited | None = None
+    charging: Charging | None = None
     identifiers: IdentifierRules = IdentifierRules()
     time: Time
 
@@ -217,6 +262,8 @@ class _Source(_Settings):
     def _layout_is_given(self) -> Self:
         if (self.format == "delimited") != (self.delimited is not None):
             raise ValueError("format delimited and the table [delimited] go together")
+        if (self.format in ("ts32297", "ber")) != (self.charging is not None):
+            raise ValueError("the formats ts32297 and ber go together with the table [charging]")
         return self
 
     def _missing(self, columns: Sequence[str]) -> Self:
@@ -224,6 +271,10 @@ class _Source(_Settings):
             unknown = [name for name in columns if name not in self.delimited.columns]
             if unknown:
                 raise ValueError(f"not among delimited.columns: {', '.join(unknown)}")
+        if self.charging:
+            unknown = [name for name in columns if name not in CHARGING_COLUMNS]
+            if unknown:
+                raise ValueError(f"not a column of charging records: {', '.join(unknown)}")
         return self
 
 
@@ -242,13 +293,21 @@ class UsageSource(_Source):
     out_of_scope: tuple[OutOfScope, ...] = ()
 
     @property
+    def scope_rules(self) -> tuple[OutOfScope, ...]:
+        """The policy, with the records of charging files that do not count."""
+        if self.charging is None:
+            return self.out_of_scope
+        others = OutOfScope(reason="other_record_type", column="recordType", unless_starts_with=self.charging.record_types)
+        return (others, *self.out_of_scope)
+
+    @property
     def whitelist(self) -> tuple[str, ...]:
         """Columns that may leave the reader; every other one is dropped at the edge (CPCE L34-1)."""
         time = self.time
         names = [time.start, time.end, time.duration_s, time.utc_offset_column, self.volume.up, self.volume.down]
         names += [identifier.column for identifier in self.identifier]
         names += [m.column for m in (self.access_technology, self.roaming, self.estimated) if m]
-        names += [rule.column for rule in self.out_of_scope]
+        names += [rule.column for rule in self.scope_rules]
         names += self.key if self.key != "none" else ()
         return tuple(dict.fromkeys(name for name in names if name))
 
@@ -258,7 +317,7 @@ class UsageSource(_Source):
         if not (self.time.end and not self.time.duration_s) and sum(map(bool, given)) != 2:
             raise ValueError("time: give end, start and end, start and duration_s, or end and duration_s")
         for setting, mapping, allowed in (("roaming", self.roaming, ROAMING_ZONES), ("estimated", self.estimated, ESTIMATES)):
-            unknown = {mapping.constant, *mapping.values.values()} - {None, *allowed} if mapping else set()
+            unknown = {mapping.constant, mapping.otherwise, *mapping.values.values()} - {None, *allowed} if mapping else set()
             if unknown:
                 raise ValueError(f"{setting}: {', '.join(map(str, unknown))} is none of {', '.join(allowed)}")
         if self.key != "none" and not self.key:

@@ -147,7 +147,9 @@ FILE_BALANCES = Table(
         batch            BIGINT    NOT NULL COMMENT 'Batch that read the file.'
         source           STRING    NOT NULL COMMENT 'Mediation source.'
         file_number      BIGINT    NOT NULL COMMENT 'Delivery that was read.'
-        records_received BIGINT    NOT NULL COMMENT 'Records counted independently of the parser (line ends, Parquet footer).'
+        records_received BIGINT    NOT NULL COMMENT 'Records counted independently of the parser (line ends, Parquet footer, CDR headers).'
+        records_declared BIGINT             COMMENT 'Records the file says it holds (CDR count of TS 32.297); null if it says nothing.'
+        records_lost     BIGINT             COMMENT 'Records the file says were lost before they came into it, at least (lost-CDR indicator of TS 32.297).'
         records_accepted BIGINT    NOT NULL COMMENT 'Records that count.'
         records_duplicate BIGINT   NOT NULL COMMENT 'Records received before.'
         records_rejected BIGINT    NOT NULL COMMENT 'Records refused with a reason.'
@@ -164,6 +166,7 @@ FILE_BALANCES = Table(
         volume_out_of_scope_octets BIGINT NOT NULL COMMENT 'Volume out of scope.'
         first_closed_at  TIMESTAMP          COMMENT 'Earliest close in the file; null if no time was read.'
         last_closed_at   TIMESTAMP          COMMENT 'Latest close in the file; null if no time was read.'
+        warnings         STRING    NOT NULL COMMENT 'What is no error but must be seen, with how often, JSON.'
     """,
     key=("file_number", "batch"),
     checks={
@@ -171,6 +174,24 @@ FILE_BALANCES = Table(
         "octets_balance": "octets_received = octets_header + octets_records + octets_padding + octets_quarantined",
         "volume_balance": "volume_parsed_octets = volume_accepted_octets + volume_duplicate_octets + volume_out_of_scope_octets",
     },
+    statistics=("batch",),
+    history_days=HISTORY_DAYS,
+)
+
+COMPLETENESS = Table(
+    name="completeness",
+    comment="One row per file, network element and day: which of its sequence numbers came. Gaps are records that never did.",
+    text="""
+        batch            BIGINT    NOT NULL COMMENT 'Batch that read the file.'
+        source           STRING    NOT NULL COMMENT 'Mediation source.'
+        file_number      BIGINT    NOT NULL COMMENT 'Delivery that was read.'
+        node             STRING    NOT NULL COMMENT 'Network element that wrote the records (nodeID of TS 32.298).'
+        day              DATE      NOT NULL COMMENT 'UTC day the records were opened on.'
+        records          BIGINT    NOT NULL COMMENT 'Records with a sequence number.'
+        first_sequence   BIGINT    NOT NULL COMMENT 'Least localSequenceNumber.'
+        last_sequence    BIGINT    NOT NULL COMMENT 'Greatest localSequenceNumber.'
+    """,
+    key=("file_number", "node", "day", "batch"),
     statistics=("batch",),
     history_days=HISTORY_DAYS,
 )
@@ -417,6 +438,7 @@ TABLES = (
     REJECTED,
     SUBSCRIPTIONS,
     FILE_BALANCES,
+    COMPLETENESS,
     METERED,
     SUBSCRIBED,
     ESTIMATED,

@@ -171,8 +171,8 @@ def test_a_publication_of_another_lake_is_refused(connection):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"subscriptions": 3}, "says 3 rows, 4000000000 bytes, 150.000000000000 gCO2e; 2 rows came"),
-        ({"data_volume_bytes": 1}, "says 2 rows, 1 bytes"),
+        ({"subscriptions": 3}, "should be 3 rows, 4000000000 bytes, 150.000000000000 gCO2e; 2 rows came"),
+        ({"data_volume_bytes": 1}, "should be 2 rows, 1 bytes"),
         ({"footprint_gco2e": Decimal("150.000000000001")}, "150.000000000001 gCO2e; 2 rows came"),
         ({"usage_month": NOVEMBER}, "2 rows came, of which its own are 0 rows"),
         ({"publication_id": 2}, "2 rows came, of which its own are 0 rows"),

@@ -5,7 +5,8 @@ A reader knows nothing of months, subscriptions or emissions. It keeps only the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,19 +29,40 @@ class Block:
         offsets: octet of the uncompressed file at which each record starts; for Parquet, of its row group.
         faults: what is wrong with a record as such (``too_few_fields`` …), null for a sound one. Fields that could not be read
             are null.
+        interval_index: position of each row among the intervals of its record, from 0; null for a reader of one row a record.
     """
 
     records: pa.RecordBatch
     ordinals: Positions
     offsets: Positions
     faults: pa.StringArray
+    interval_index: Positions | None = None
+
+
+@dataclass(frozen=True)
+class NodeDay:
+    """Records of a network element on a day: how many, and between which of its sequence numbers."""
+
+    records: int
+    first_sequence: int
+    last_sequence: int
+
+    def with_more(self, other: NodeDay) -> NodeDay:
+        """These and others."""
+        return NodeDay(
+            self.records + other.records,
+            min(self.first_sequence, other.first_sequence),
+            max(self.last_sequence, other.last_sequence),
+        )
 
 
 @dataclass
 class Tally:
     """Octets and records of one file, counted apart from the parser.
 
-    ``header + records + padding + quarantined`` octets are all octets of the file.
+    ``header + records + padding + quarantined`` octets are all octets of the file. ``records_declared`` is what the file itself
+    says it holds, ``records_lost`` what it says was lost before; both null where it says nothing. ``node_days`` has the sequence
+    numbers that network elements gave their records, by node and UTC day.
     """
 
     records: int = 0
@@ -49,6 +71,25 @@ class Tally:
     octets_records: int = 0
     octets_padding: int = 0
     octets_quarantined: int = 0
+    records_declared: int | None = None
+    records_lost: int | None = None
+    warnings: dict[str, int] = field(default_factory=dict)
+    node_days: dict[tuple[str, str], NodeDay] = field(default_factory=dict)
+
+    def warn(self, warning: str, count: int = 1) -> None:
+        """Count what is no error but must be seen."""
+        if count:
+            self.warnings[warning] = self.warnings.get(warning, 0) + count
+
+    def count_sequence(self, node: str, day: str, sequence: NodeDay) -> None:
+        """Add records of a node and day."""
+        before = self.node_days.get((node, day))
+        self.node_days[node, day] = before.with_more(sequence) if before else sequence
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything counted, for a row of text."""
+        sequences = [[*place, *astuple(found)] for place, found in sorted(self.node_days.items())]
+        return {**vars(self), "node_days": sequences}
 
 
 def no_faults(rows: int) -> pa.StringArray:

@@ -47,6 +47,8 @@ def test_the_shipped_sources_load_by_name():
         "fixed_deltas": (UsageSource, "delimited"),
         "pgw_flattened": (UsageSource, "parquet"),
         "pgw_pipe": (UsageSource, "delimited"),
+        "pgw_ts32297": (UsageSource, "ts32297"),
+        "chf_ts32297": (UsageSource, "ts32297"),
         "subscriptions": (SubscriptionSource, "delimited"),
     }
     assert all(source.name == name for name, source in sources.items())

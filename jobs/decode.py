@@ -1,0 +1,152 @@
+"""decode: look inside a file of usage records, with the pipeline's own reader, without a lake or a source file.
+
+Intervals go to standard output as JSON lines, what was read and what was wrong to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.files import decompressed, filesystem
+from jobs.readers.block import Block, ReadFault, Tally
+from jobs.readers.charging import read_charging
+from jobs.run import Refused
+from schemas.source import CHARGING_COLUMNS, Charging
+
+EVERY_RECORD = Charging(
+    record_types=("pgw", "ggsn", "egsn", "chf"),
+    volumes="service_data_else_traffic_volumes",
+    reporting_level="both",
+    total_without_directions="reject",
+)
+"""Every container of every record; which of them an operator counts is the source's policy."""
+_LONG_NUMBER = re.compile(r"\d{8,}")
+_SHOWN_DIGITS = 5
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a format is read and how its rows are worded."""
+
+    blocks: Callable[[Any, Tally], Iterator[Block]]
+    interval: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def decode(
+    format_name: str, places: Sequence[str], is_clear: bool, say: Callable[[str], None], tell: Callable[[str], None]
+) -> None:
+    """Write the intervals of files as JSON lines.
+
+    Args:
+        format_name: one of FORMATS.
+        places: files, local or URIs.
+        is_clear: identifiers in the clear; else their last digits are masked.
+        say: takes a line of output.
+        tell: takes a line of summary.
+
+    Raises:
+        Refused: a file could not be read to its end; the others were read.
+    """
+    refused = []
+    for place in places:
+        try:
+            _decode_file(FORMATS[format_name], place, is_clear, say, tell)
+        except ReadFault as fault:
+            refused.append(f"{place}: {fault}")
+            tell(refused[-1])
+    if refused:
+        raise Refused(refused[0] if len(refused) == 1 else f"{len(refused)} of {len(places)} files, the first {refused[0]}")
+
+
+def _decode_file(read: Format, place: str, is_clear: bool, say: Callable[[str], None], tell: Callable[[str], None]) -> None:
+    tally, faults, intervals = Tally(), Counter[str](), 0
+    files, path = filesystem(place)
+    try:
+        with files.open_input_file(path) as file:
+            for block in read.blocks(decompressed(file, path), tally):
+                for row, fault, ordinal, offset, index in _rows(block):
+                    if fault is not None:
+                        faults[fault] += index == 0
+                        continue
+                    intervals += 1
+                    where = {"record_ordinal": ordinal, "byte_offset": offset, "interval_index": index}
+                    say(json.dumps(_masked(read.interval(row), is_clear) | where, default=_text, ensure_ascii=False))
+    except FileNotFoundError:
+        raise ReadFault("there is no such file") from None
+    finally:
+        tell(_summary(place, tally, intervals, faults))
+
+
+def _rows(block: Block) -> Iterator[tuple[dict[str, Any], str | None, int, int, int]]:
+    index = [0] * len(block.ordinals) if block.interval_index is None else block.interval_index.tolist()
+    rows = (block.records.to_pylist(), block.faults.to_pylist(), block.ordinals.tolist(), block.offsets.tolist(), index)
+    return zip(*rows, strict=True)
+
+
+def _summary(place: str, tally: Tally, intervals: int, faults: Mapping[str, int]) -> str:
+    warnings = dict(tally.warnings) | {f"rejected: {fault}": count for fault, count in sorted(faults.items())}
+    if tally.records_lost:
+        warnings["CDRs lost before, by the header"] = tally.records_lost
+    said = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in warnings.items()) or "none"
+    declared = "" if tally.records_declared is None else f" (header says {tally.records_declared:,})"
+    return (
+        f"{place}: {tally.records:,} records{declared}, {intervals:,} intervals, {tally.octets:,} octets read, "
+        f"{tally.octets_quarantined:,} quarantined; warnings: {said}"
+    )
+
+
+def _masked(interval: dict[str, Any], is_clear: bool) -> dict[str, Any]:
+    if is_clear:
+        return interval
+    hidden = {name: _mask(interval[name]) for name in ("identifier", "session") if isinstance(interval[name], str)}
+    return interval | hidden
+
+
+def _mask(text: str) -> str:
+    return _LONG_NUMBER.sub(lambda found: found[0][:_SHOWN_DIGITS] + "*" * (len(found[0]) - _SHOWN_DIGITS), text)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(type(value).__name__)
+
+
+def _charging_interval(row: Mapping[str, Any]) -> dict[str, Any]:
+    identifier_type = "imsi" if row["servedIMSI"] else "msisdn" if row["servedMSISDN"] else None
+    return {
+        "record_type": row["recordType"],
+        "identifier_type": identifier_type,
+        "identifier": row["servedIMSI"] or row["servedMSISDN"] or None,
+        "session": row["chargingSessionIdentifier"] or row["chargingID"],
+        "sequence": row["recordSequenceNumber"],
+        "opened_at": row["intervalOpened"],
+        "closed_at": row["intervalClosed"],
+        "octets_up": row["uplinkOctets"],
+        "octets_down": row["downlinkOctets"],
+        "is_estimated": False,
+        "rating_group": row["ratingGroup"],
+        "rat_type": row["rATType"],
+        "node": row["nodeID"],
+        "gateway_address": row["gatewayAddress"],
+        "local_sequence": row["localSequenceNumber"],
+        "apn": row["accessPointNameNI"],
+        "serving_plmn": row["servingNodePLMNIdentifier"],
+        "cause": row["causeForRecClosing"],
+    }
+
+
+def _charging(is_framed: bool) -> Format:
+    return Format(
+        lambda stream, tally: read_charging(stream, EVERY_RECORD, is_framed, CHARGING_COLUMNS, tally), _charging_interval
+    )
+
+
+FORMATS = {"ts32297": _charging(True), "ber": _charging(False)}
+"""Formats by name, as sources name them."""
