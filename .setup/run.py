@@ -27,7 +27,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 VAR = PROJECT / os.environ.get("FOOTPRINT_VAR", "var")
 LOG = VAR / "log" / "run.log"
 FOOTPRINT = Path(sys.executable).parent / "footprint"
-DEMO = ("--subscriptions", "2000", "--seed", "1")
+DEMO = ("--subscriptions", "2000", "--seed", "1", "--formats", "delimited,ts32297,chf")
 
 
 def main(month: str) -> None:

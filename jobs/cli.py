@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--subscriptions", type=int, default=2000)
     demo.add_argument("--seed", type=int, default=1)
     demo.add_argument("--records-per-day", type=int, default=6)
+    demo.add_argument("--formats", default="delimited", help="some of delimited,ts32297,chf: they share out the mobile records")
     _month(demo, is_required=True)
     look = command("decode", _decode, "write the intervals of files of usage records as JSON lines")
     look.add_argument("--format", required=True, choices=("ts32297", "ber"))
@@ -219,9 +220,10 @@ def _demo(call: argparse.Namespace, settings: Settings) -> None:
 
     if "://" in settings.landing:
         raise CallError("FOOTPRINT_LANDING is not a local folder: the demo is written to a local folder only")
-    month: date = usage_month(call.month)
+    month, formats = usage_month(call.month), call.formats.split(",")
+    asked = (call.subscriptions, call.seed, call.records_per_day, formats)
     try:
-        made = demo.generate(Path(settings.landing), month, call.subscriptions, call.seed, call.records_per_day, _progress())
+        made = demo.generate(Path(settings.landing), month, *asked, _progress())
     except ValueError as error:
         raise CallError(str(error)) from None
     files, records = sum(made.files.values()), sum(made.records.values())

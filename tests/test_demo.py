@@ -447,7 +447,7 @@ def test_the_counts_are_beside_the_truth(demo: tuple[DemoSummary, Path]) -> None
 
 def test_progress_ends_at_its_total(tmp_path: Path) -> None:
     reported = []
-    generate(tmp_path, OCTOBER, 20, 1, 1, lambda what, done, total: reported.append((what, done, total)))
+    generate(tmp_path, OCTOBER, 20, 1, 1, progress=lambda what, done, total: reported.append((what, done, total)))
     assert reported == [("usage records", done, 32) for done in range(1, 33)]
 
 

@@ -82,6 +82,43 @@ class Table(Delivery):
             self.waiting.clear()
 
 
+@dataclass
+class Records(Text):
+    """Charging records with their CDR headers, one after the other. ``cdrs`` counts what has a header."""
+
+    @property
+    def cdrs(self) -> int:
+        """Records with a CDR header."""
+        return self.records - self.others
+
+    others: int = field(default=0, init=False)
+
+    def write_line(self, line: bytes) -> None:
+        """Append octets as they are: a record, or what is none."""
+        self.stream.write(line)
+        self.records += 1
+        self.others += line[:1] in (b"\xff", b"~")
+
+
+@contextmanager
+def charging_file(path: Path, number: int) -> Iterator[Records]:
+    """A TS 32.297 file: header of 54 octets with both release extensions, its lengths and counts filled in at the end."""
+    with completed(path) as part, part.open("wb") as stream:
+        stream.write(_file_header(0, 0, number))
+        records = Records(stream)
+        yield records
+        length = stream.tell()
+        stream.seek(0)
+        stream.write(_file_header(length, records.cdrs, number))
+
+
+def _file_header(length: int, cdrs: int, number: int) -> bytes:
+    address = b"\xff" * 4 + bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 1])
+    times = bytes(8)  # no year, and not to be trusted
+    begin = length.to_bytes(4, "big") + (54).to_bytes(4, "big") + b"\xe2\xe2" + times
+    return begin + cdrs.to_bytes(4, "big") + number.to_bytes(4, "big") + b"\x00" + address + b"\x00" + bytes(4) + b"\x08\x08"
+
+
 @contextmanager
 def text_file(path: Path, header: bytes = b"") -> Iterator[Text]:
     """A text file, compressed as its suffix says; without a clock or a name in the compressed header."""
@@ -165,6 +202,32 @@ class PipeSeries(Series):
     def file(self, path: Path) -> Any:
         """Text without a header."""
         return text_file(path)
+
+
+@dataclass
+class PgwSeries(Series):
+    """pgw_ts32297: TS 32.297 files."""
+
+    def path(self, number: int, day: date, written: date) -> Path:
+        """Node and number, as a gateway names them."""
+        return self.plan.landing / "pgw_ts32297" / f"demo_PGW_{number:06d}.cdr"
+
+    def file(self, path: Path) -> Any:
+        """Charging records."""
+        return charging_file(path, int(path.stem.rsplit("_", 1)[1]))
+
+
+@dataclass
+class ChfSeries(Series):
+    """chf_ts32297: TS 32.297 files of a charging function."""
+
+    def path(self, number: int, day: date, written: date) -> Path:
+        """Day and number."""
+        return self.plan.landing / "chf_ts32297" / f"chf_{day:%Y%m%d}_{number:06d}.cdr"
+
+    def file(self, path: Path) -> Any:
+        """Charging records."""
+        return charging_file(path, int(path.stem.rsplit("_", 1)[1]))
 
 
 @dataclass

@@ -103,6 +103,36 @@ FIXED_FAULTS = Faults(
 NO_FAULTS = Faults(b"", {}, {}, {})
 
 
+@dataclass(frozen=True)
+class RecordFaults(Faults):
+    """How binary records get corrupt: in their opening time, whose tag is known, so that whose they are stays readable."""
+
+    opening_tag: int = 0
+
+    def _changed(self, line: bytes, change: Callable[[Fields], Fields]) -> bytes:
+        begin = line.index(bytes([self.opening_tag, 9])) + 2
+        before, opening, after = line[:begin], line[begin : begin + 9], line[begin + 9 :]
+        return before + b"".join(change([opening[at : at + 1] for at in range(9)])) + after
+
+
+def record_faults(opening_tag: int) -> RecordFaults:
+    """Faults of charging records, under the names of those of the text they stand for."""
+    return RecordFaults(
+        separator=b"",
+        of_records={
+            "volume_not_a_number": _replaced(1, b"\x1a"),
+            "volume_negative": _replaced(3, b"\x99"),
+            "duration_negative": _replaced(6, b"*"),
+            "time_impossible": _replaced(1, b"\x13"),
+            "fields_missing": _replaced(8, b"\x07"),
+        },
+        of_empty_records={"text_not_utf8": _replaced(2, b"\x32")},
+        of_nobody={"line_empty": b"\xff" * 64, "line_garbage": b"~~ block lost ~~"},
+        conflicting=0,
+        opening_tag=opening_tag,
+    )
+
+
 def fates(usage: Usage, month: Month, has_key: bool, random: np.random.Generator) -> Integers:
     """How each record is delivered: 1 % late, and of a source with a key 0.2 % twice and 0.01 % corrupt."""
     draw = random.integers(0, 10_000, len(usage))

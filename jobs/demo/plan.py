@@ -20,6 +20,9 @@ CHUNK_RECORDS = 120_000
 FILE_RECORDS = 500_000
 """Records that a file holds at most, about."""
 
+FORMATS = ("delimited", "ts32297", "chf")
+"""Formats in which the first mobile brand's records can be written."""
+
 FIRST_NUMBERED_MONTH = date(2020, 1, 1)
 
 
@@ -41,6 +44,7 @@ class Plan:
     subscriptions: int
     seed: int
     records_per_day: int
+    formats: tuple[str, ...] = ("delimited",)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be made. Raises ValueError."""
@@ -48,6 +52,9 @@ class Plan:
             raise ValueError(f"subscriptions is {self.subscriptions}, must be from {BLOCK} to {10**8 - 1}")
         if not 1 <= self.records_per_day <= 288:
             raise ValueError(f"records_per_day is {self.records_per_day}, must be from 1 to 288")
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown or not self.formats or len(set(self.formats)) != len(self.formats):
+            raise ValueError(f"formats is {', '.join(self.formats) or 'empty'}, must be some of {', '.join(FORMATS)}, each once")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, must not be negative")
         if self.month.first < FIRST_NUMBERED_MONTH or self.number_of_redelivered > 999_999:

@@ -57,6 +57,14 @@ class Source(ABC):
     def lines(self, who: Subscribers, usage: Usage) -> pa.Array | pa.Table:
         """The records as the source writes them."""
 
+    def numbered(self, usage: Usage) -> Usage:
+        """The records with the serial numbers under which this source writes them."""
+        return usage
+
+    def earlier(self, who: Subscribers, usage: Usage) -> list[bytes]:
+        """The records as they were delivered first, under the same key with half of the octets down."""
+        return [self.faults.earlier(line.as_py().encode()) for line in self.lines(who, usage)]
+
     def octets_inside(self, octets: Integers, usage: Usage) -> Integers:
         """The octets of each record that belong to the month."""
         return self.plan.month.octets_inside(octets, usage.opened, usage.closed)
@@ -116,13 +124,16 @@ class PgwPipe(Source):
 
     def _names(self, who: Subscribers, usage: Usage) -> pa.Array:
         """MSISDN and IMSI, with the separator after each."""
+        return pc.binary_join_element_wise(*self.identifiers(who, usage), "", "|")
+
+    def identifiers(self, who: Subscribers, usage: Usage) -> tuple[pa.Array, pa.Array]:
+        """MSISDN and IMSI of every identifier, as ``Usage.name`` counts them."""
         strange = usage.where(usage.is_strange)
         is_unknown = pa.array(strange.kind == Kind.UNKNOWN)
         strangers_imsi = pc.if_else(is_unknown, imsis(self.unknown(strange, "imsi")), imsis(strange.stranger, "26201"))
         imsi = pa.concat_arrays([imsis(who.identifier), imsis(who.alternative), strangers_imsi])
         own = msisdns(self.plan, who.index)
-        msisdn = pa.concat_arrays([own, own, pa.array([""] * len(strange), pa.string())])
-        return pc.binary_join_element_wise(msisdn, imsi, "", "|")
+        return pa.concat_arrays([own, own, pa.array([""] * len(strange), pa.string())]), imsi
 
 
 class PgwFlattened(Source):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Turn:
     usage: Usage
     fate: Integers
     faults: dict[int, str]
+    has_nobody: bool = True
 
     @classmethod
     def of(cls, source: Source, day: int, chunk: int, who: Subscribers) -> Turn:
@@ -39,6 +41,26 @@ class Turn:
         turn._arrange_certain_incidents()
         turn._name_faults()
         return turn
+
+    def parts(self, sources: Sequence[Source]) -> Iterator[Turn]:
+        """The turn shared out among sources that carry the same records in other formats, by whose records they are."""
+        if len(sources) == 1:
+            yield replace(self, source=sources[0], usage=sources[0].numbered(self.usage))
+            return
+        numbers = np.where(self.usage.is_strange, self.usage.stranger, self.who.index[self.usage.holder])
+        for carrier, source in enumerate(sources):
+            chosen = np.flatnonzero(numbers % len(sources) == carrier)
+            places = {position: place for place, position in enumerate(chosen.tolist())}
+            faults = {places[position]: name for position, name in self.faults.items() if position in places}
+            usage = source.numbered(self.usage.where(chosen))
+            yield replace(
+                self,
+                source=source,
+                usage=usage,
+                fate=self.fate[chosen],
+                faults=faults,
+                has_nobody=self.has_nobody and not carrier,
+            )
 
     def _arrange_certain_incidents(self) -> None:
         """What occurs in every demo, however small it is."""
@@ -64,7 +86,7 @@ class Turn:
     def fault_of_nobody(self) -> str | None:
         """The line that belongs to nobody and is due in this turn."""
         due = self.source.faults.due(self.day, self.chunk)
-        return due if due in self.source.faults.of_nobody else None
+        return due if self.has_nobody and due in self.source.faults.of_nobody else None
 
     def corrupt(self) -> Counter[str]:
         """How many records are corrupt, by fault."""
@@ -87,9 +109,15 @@ class Turn:
         faults = self.source.faults
         for position, name in self.faults.items():
             if is_here[position]:
-                delivery.write_line(faults.damaged(lines[position].as_py().encode(), name))
-        for position in np.flatnonzero(is_here & (self.fate == Fate.CONFLICTING)).tolist():
-            delivery.write_line(faults.earlier(lines[position].as_py().encode()))
+                delivery.write_line(faults.damaged(_octets(lines[position]), name))
+        chosen = is_here & (self.fate == Fate.CONFLICTING)
+        for line in self.source.earlier(self.who, self.usage.where(chosen)) if chosen.any() else ():
+            delivery.write_line(line)
+
+
+def _octets(line: Any) -> bytes:
+    octets = line.as_py()
+    return octets if isinstance(octets, bytes) else octets.encode()
 
 
 def _write(delivery: Any, lines: Any, chosen: Flags) -> None:

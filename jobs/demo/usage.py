@@ -72,8 +72,8 @@ class Usage:
         """The whole interval lies in the month."""
         return (self.opened >= month.start) & (self.closed <= month.end)
 
-    def where(self, chosen: Flags) -> Usage:
-        """Only the chosen ones."""
+    def where(self, chosen: Flags | Integers) -> Usage:
+        """Only the chosen ones, by flags or positions."""
         return Usage(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
     def name(self, subscribers: int) -> Integers:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from jobs.demo.deliveries import FixedSeries, FlattenedSeries, PipeSeries, Series, text_file
+from jobs.demo.charging import ChfRecords, PgwRecords
+from jobs.demo.deliveries import ChfSeries, FixedSeries, FlattenedSeries, PgwSeries, PipeSeries, Series, text_file
 from jobs.demo.export import HEADER, export_lines
 from jobs.demo.month import Clocks, Month
 from jobs.demo.plan import Plan
@@ -42,21 +43,24 @@ def generate(
     subscriptions: int,
     seed: int,
     records_per_day: int = 6,
+    formats: Sequence[str] = ("delimited",),
     progress: Progress | None = None,
 ) -> DemoSummary:
     """Write a month of usage records and its truth into the landing folder.
 
-    ``records_per_day`` is per subscription with usage. ``progress`` is told what is being written, how much of it is done, and of
+    ``records_per_day`` is per subscription with usage. ``formats`` share out the records of the first mobile brand; the
+    figures are the same whichever carry them. ``progress`` is told what is being written, how much of it is done, and of
     how much. Raises ValueError if the month or a number cannot be used.
     """
-    plan = Plan(landing, Month.of(month), subscriptions, seed, records_per_day)
+    plan = Plan(landing, Month.of(month), subscriptions, seed, records_per_day, tuple(formats))
     landing.mkdir(parents=True, exist_ok=True)
     clocks = Clocks.around(plan.month, [zone for _, zone in VISITED])
-    channels = _channels(plan, clocks)
+    groups = _channels(plan, clocks)
+    channels = [channel for group in groups for channel in group]
     with tempfile.TemporaryFile(dir=landing) as file:
         ledger = Ledger(file)
         assignments = _write_subscriptions(plan, ledger)
-        _write_usage(plan, channels, ledger, progress or _silent)
+        _write_usage(plan, groups, ledger, progress or _silent)
         truth = write_truth(plan, ledger)
     counts = {channel.source.name: channel.totals() for channel in channels}
     return DemoSummary(
@@ -78,7 +82,7 @@ class _Channel:
 
     source: Source
     series: tuple[Series, ...]
-    counts: Counter[str]
+    counts: Counter[str] = field(default_factory=Counter)
 
     def totals(self) -> Counter[str]:
         """What occurred, with files and records of all series."""
@@ -88,12 +92,18 @@ class _Channel:
         return self.counts
 
 
-def _channels(plan: Plan, clocks: Clocks) -> tuple[_Channel, ...]:
-    pipe = (PipeSeries(plan, "S4PGWB"), PipeSeries(plan, "S4PGWM"))
+def _channels(plan: Plan, clocks: Clocks) -> tuple[tuple[_Channel, ...], ...]:
+    """Channels, those together that share out the same records among formats."""
+    pipe = _Channel(PgwPipe(plan, clocks), (PipeSeries(plan, "S4PGWB"), PipeSeries(plan, "S4PGWM")))
+    of_format = {
+        "delimited": pipe,
+        "ts32297": _Channel(PgwRecords(plan, clocks), (PgwSeries(plan),)),
+        "chf": _Channel(ChfRecords(plan, clocks), (ChfSeries(plan),)),
+    }
     return (
-        _Channel(PgwPipe(plan, clocks), pipe, Counter()),
-        _Channel(PgwFlattened(plan, clocks), (FlattenedSeries(plan, PgwFlattened.schema),), Counter()),
-        _Channel(FixedDeltas(plan, clocks), (FixedSeries(plan, FixedDeltas.header),), Counter()),
+        tuple(of_format[name] for name in plan.formats),
+        (_Channel(PgwFlattened(plan, clocks), (FlattenedSeries(plan, PgwFlattened.schema),)),),
+        (_Channel(FixedDeltas(plan, clocks), (FixedSeries(plan, FixedDeltas.header),)),),
     )
 
 
@@ -108,25 +118,26 @@ def _write_subscriptions(plan: Plan, ledger: Ledger) -> int:
     return delivery.records
 
 
-def _write_usage(plan: Plan, channels: tuple[_Channel, ...], ledger: Ledger, progress: Progress) -> None:
+def _write_usage(plan: Plan, groups: tuple[tuple[_Channel, ...], ...], ledger: Ledger, progress: Progress) -> None:
     total, done = plan.file_days * plan.chunks, 0
+    every = [series for group in groups for channel in group for series in channel.series]
     with ExitStack() as late_files:
-        late = [[late_files.enter_context(series.of_late_records()) for series in channel.series] for channel in channels]
+        late = {id(series): late_files.enter_context(series.of_late_records()) for series in every}
         for day, part, chunks in _file_turns(plan):
             with ExitStack() as files:
-                today = [[files.enter_context(series.of_day(day, part)) for series in channel.series] for channel in channels]
+                today = {id(series): files.enter_context(series.of_day(day, part)) for series in every}
                 for chunk in chunks:
                     who = subscribers(plan, chunk)
-                    for channel, now, later in zip(channels, today, late, strict=True):
-                        turn = Turn.of(channel.source, day, chunk, who)
-                        turn.deliver(now, later)
-                        enter(ledger, turn)
-                        channel.counts.update(count(turn))
+                    for group in groups:
+                        turn = Turn.of(group[0].source, day, chunk, who)
+                        for channel, mine in zip(group, turn.parts([channel.source for channel in group]), strict=True):
+                            mine.deliver(*([kept[id(series)] for series in channel.series] for kept in (today, late)))
+                            enter(ledger, mine)
+                            channel.counts.update(count(mine))
                     done += 1
                     progress("usage records", done, total)
-    for channel in channels:
-        for series in channel.series:
-            series.redeliver()
+    for series in every:
+        series.redeliver()
 
 
 def _file_turns(plan: Plan) -> Iterator[tuple[int, int, range]]:

@@ -32,6 +32,7 @@ _SPAN = {name: place for place, name in enumerate(SPANS)}
 _OF_CONTAINER = {name: place for place, name in enumerate(CONTAINER)}
 _IMSI_SUBSCRIBER, _E164_SUBSCRIBER = 1, 0
 _CHF = next(place for place, form in enumerate(FORMS, start=1) if form.name == "chf")
+_LONGEST_DURATION_S = (1 << 32) - 1
 _DAY_US, _DAYS = 86_400 * 1_000_000, 1 << 20
 _GUARD = np.zeros(16, np.uint8)
 
@@ -73,14 +74,16 @@ def read_charging(
         tally.octets_header += at
         tally.records_declared, tally.records_lost = header.cdrs, header.lost_cdrs
     tally.octets = len(window)
-    offset = 0
+    offset, is_open = 0, False
     room = _Room()
     while True:
         data = np.concatenate([np.frombuffer(window, np.uint8), _GUARD])
-        for found in _framed(data, at, len(window), is_last, is_framed, room):
+        for found in _framed(data, at, len(window), is_last, is_framed, is_open, room):
             at = found.stop
             tally.octets_padding += found.padding
             tally.octets_header += found.headers
+            tally.octets_quarantined += found.more_quarantined
+            is_open = found.is_open
             yield from _blocks(data, found, offset, layout, columns, tally, room)
         if is_last:
             break
@@ -185,7 +188,7 @@ class _Room:
     """Arrays that walks are written into, used again for every block."""
 
     def __init__(self) -> None:
-        self.starts, self.ends, self.faults = (np.empty(BLOCK_RECORDS, np.int64) for _ in range(3))
+        self.starts, self.ends, self.kinds = (np.empty(BLOCK_RECORDS, np.int64) for _ in range(3))
         self.numbers = np.empty((BLOCK_RECORDS, len(INTEGERS)), np.int64)
         self.spans = np.empty((BLOCK_RECORDS, len(SPANS), 2), np.int32)
         self.notes = np.empty((BLOCK_RECORDS, len(walk.NOTES)), np.int64)
@@ -204,15 +207,27 @@ class _Found:
     stop: int
     padding: int
     headers: int
+    more_quarantined: int
+    """Octets that are no record, from the window before on."""
+    is_open: bool
+    """They go on in the window that follows."""
 
 
-def _framed(data: walk.Octets, at: int, end: int, is_last: bool, is_framed: bool, room: _Room) -> Iterator[_Found]:
+def _framed(
+    data: walk.Octets, at: int, end: int, is_last: bool, is_framed: bool, is_open: bool, room: _Room
+) -> Iterator[_Found]:
     """Records of a window, as many as there is room for at a time, up to where it cuts one off."""
     while True:
-        count, stop, padding, headers = walk.frame_records(
-            data, at, end, is_last, is_framed, walk.FORM_OF_TAG, walk.FORM_READ_OF_TAG, room.starts, room.ends, room.faults
+        count, stop, padding, headers, is_open = walk.frame_records(
+            data, at, end, is_last, is_framed, is_open,
+            walk.FORM_OF_TAG, walk.FORM_READ_OF_TAG, room.starts, room.ends, room.kinds,
+        )  # fmt: skip
+        starts, ends, kinds = room.starts[:count], room.ends[:count], room.kinds[:count]
+        begins = kinds != walk.MORE_OF_NO_RECORD
+        more = int((ends - starts)[~begins].sum())
+        yield _Found(
+            starts[begins], ends[begins], kinds[begins] == walk.NO_RECORD, stop, padding, headers, more, bool(is_open)
         )
-        yield _Found(room.starts[:count].copy(), room.ends[:count].copy(), room.faults[:count] == 1, stop, padding, headers)
         if count < len(room.starts):
             return
         at = stop
@@ -294,8 +309,9 @@ def _block(walked: _Walked, offset: int, layout: Charging, columns: Sequence[str
     is_lost = walked.is_quarantined | (codes == walk.MALFORMED)
     tally.octets_quarantined += int(lengths[is_lost].sum())
     tally.octets_records += int(lengths[~is_lost].sum())
-    tally.warn("volume_sign_restored", int((walked.notes[:, walk.SIGN_RESTORED] > 0).sum()))
-    _count_sequences(walked, tally)
+    tally.warn("volume_sign_restored", int((~is_lost & (walked.notes[:, walk.SIGN_RESTORED] > 0)).sum()))
+    _count_sequences(walked, is_lost, tally)
+    codes[(codes == walk.SOUND) & (walked.number("duration") > _LONGEST_DURATION_S)] = walk.INTEGER_OVERFLOW
 
     intervals = _intervals(walked, layout, tally)
     record = intervals.record
@@ -321,10 +337,10 @@ def _block(walked: _Walked, offset: int, layout: Charging, columns: Sequence[str
     )
 
 
-def _count_sequences(walked: _Walked, tally: Tally) -> None:
+def _count_sequences(walked: _Walked, is_lost: Mask, tally: Tally) -> None:
     """Local sequence numbers by node and day: their gaps are records that never came (§5.1.2.2.26)."""
     sequences, opening = walked.number("localSequenceNumber"), walked.number("recordOpeningTime")
-    rows = np.flatnonzero((sequences >= 0) & (opening >= 0))
+    rows = np.flatnonzero(~is_lost & (sequences >= 0) & (opening >= 0))
     if not len(rows):
         return
     nodes = pc.dictionary_encode(walked.text("nodeID").take(pa.array(rows)))
@@ -362,15 +378,17 @@ def _intervals(walked: _Walked, layout: Charging, tally: Tally) -> _Intervals:
     """Containers that count, and one empty interval for each record without any."""
     records = len(walked.starts)
     opening, duration, stop = (walked.number(name) for name in ("recordOpeningTime", "duration", "stopTime"))
-    record_closed = np.where(duration >= 0, opening + duration * 1_000_000, np.where(stop >= 0, stop, opening))
+    has_duration = (opening >= 0) & (duration >= 0) & (duration <= _LONGEST_DURATION_S)
+    after = opening + np.where(has_duration, duration, 0) * 1_000_000
+    record_closed = np.where(has_duration, after, np.where(stop >= 0, stop, opening))
     kept = _that_count(walked, layout, tally)
     of, kind = walked.container_of[kept], walked.of_container("kind")[kept]
     up, down, total = (walked.of_container(name)[kept] for name in ("up", "down", "total"))
     first, last, reported = (walked.of_container(name)[kept] for name in ("first", "last", "reported"))
 
-    has_both = (up >= 0) & (down >= 0)
-    wrong = (total >= 0) & has_both & (total != up + down)
-    only_total = (total >= 0) & (up < 0) & (down < 0)
+    has_direction = (up >= 0) | (down >= 0)
+    wrong = (total >= 0) & has_direction & (total != np.maximum(up, 0) + np.maximum(down, 0))
+    only_total = (total >= 0) & ~has_direction
     if layout.total_without_directions == "down":
         down = np.where(only_total, total, down)
     else:

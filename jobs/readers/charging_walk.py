@@ -52,6 +52,8 @@ _LARGEST = np.iinfo(np.int64).max
 FAULT, NO_OFFSET, SIGN_RESTORED, FORM = range(4)
 NOTES = ("fault", "no_offset", "sign_restored", "form")
 
+RECORD, NO_RECORD, MORE_OF_NO_RECORD = range(3)
+
 _compiled: Any = numba.njit(cache=True, nogil=True)
 
 
@@ -221,7 +223,10 @@ def _walk(
                     actions[places[depth], place, 2],
                 )
         if action in (_ENTER, _CONTAINER) or length == -1:
-            if action != _SKIP and not is_constructed:
+            if action in (_ENTER, _CONTAINER):
+                if not is_constructed:
+                    return -1, filled
+            elif action != _SKIP:
                 return -1, filled
             if depth + 1 >= DEEPEST:
                 return -1, filled
@@ -260,7 +265,8 @@ def _walk(
                     # A counter of 4 or 8 octets whose leading zero was left out; shorter, nobody can tell what was meant.
                     if length != 4 and length != 8:
                         notes[row, FAULT] = VOLUME_AMBIGUOUS
-                    notes[row, SIGN_RESTORED] = 1
+                    else:
+                        notes[row, SIGN_RESTORED] = 1
             if argument < _RECORD_INTEGERS:
                 numbers[row, argument] = value
             elif argument - _RECORD_INTEGERS == _RATING_GROUP and places[depth] == _UNIT_USAGE_LIST:
@@ -340,15 +346,17 @@ def _skip_to_end(data: Octets, at: int, end: int, is_deep: bool) -> int:
             return -2 if limit == end and end - at < 5 else -1
         length, content = length_at(data, after, limit)
         if length == -2:
-            return -2 if limit == end and end - at < 12 else -1
+            return -2 if limit == end and end - at < 13 else -1
         if length == -1:
             if not bits & 0x20 or depth + 1 >= DEEPEST:
                 return -1
             depth += 1
             levels[depth] = MISSING
             at = content
+        elif content + length - start > LONGEST_RECORD_OCTETS:
+            return -1
         elif content + length > limit:
-            return -2 if limit == end and content + length - start <= LONGEST_RECORD_OCTETS else -1
+            return -2 if limit == end else -1
         elif is_deep and bits & 0x20:
             if depth + 1 >= DEEPEST:
                 return -1
@@ -416,12 +424,13 @@ def frame_records(
     end: int,
     is_last: bool,
     is_framed: bool,
+    is_open: bool,
     forms: npt.NDArray[np.int16],
     forms_read: npt.NDArray[np.int16],
     starts: Integers,
     ends: Integers,
-    faults: Integers,
-) -> tuple[int, int, int, int]:
+    kinds: Integers,
+) -> tuple[int, int, int, int, bool]:
     """Find records from a boundary on, in a window of a file.
 
     Octets that are no record are quarantined up to the next place where a record that is read begins.
@@ -432,35 +441,38 @@ def frame_records(
         end: where the window ends.
         is_last: the file ends with the window.
         is_framed: each record has a CDR header (TS 32.297), else records follow each other.
+        is_open: octets that are no record go on from the window before.
         forms: ``FORM_OF_TAG``.
         forms_read: the same, -1 for records that are not read.
         starts: is filled with where records begin, or octets that are none.
         ends: is filled with where they end.
-        faults: is filled with 1 for octets that are no record.
+        kinds: is filled with RECORD, NO_RECORD, or MORE_OF_NO_RECORD where such octets go on from the window before.
 
     Returns:
-        How many were found, where to go on, octets of padding, octets of CDR headers.
+        How many were found, where to go on, octets of padding, octets of CDR headers, whether octets that are no record go on.
     """
     found, padding, headers = 0, 0, 0
     while at < end and found < len(starts):
-        if data[at] == 0x00 or data[at] == 0xFF:
+        if not is_open and (data[at] == 0x00 or data[at] == 0xFF):
             run = _padding(data, at, end, is_last, is_framed, forms)
             if run > 0:
                 padding += run
                 at += run
                 continue
         body, stop = at, 0
+        sought = forms_read if is_open else forms
         if is_framed:
-            body, stop = framed_end(data, at, end, forms)
+            body, stop = framed_end(data, at, end, sought)
         else:
-            stop = record_end(data, at, end, forms, True)
+            stop = record_end(data, at, end, sought, True)
         if stop == -2 and not is_last:
             break
         if stop >= 0:
-            starts[found], ends[found], faults[found] = body, stop, 0
+            starts[found], ends[found], kinds[found] = body, stop, RECORD
             headers += body - at
             found += 1
             at = stop
+            is_open = False
             continue
         place = at + 1
         while place < end:
@@ -468,10 +480,11 @@ def frame_records(
             if stop >= 0 or (stop == -2 and not is_last):
                 break
             place += 1
-        starts[found], ends[found], faults[found] = at, place, 1
+        starts[found], ends[found], kinds[found] = at, place, MORE_OF_NO_RECORD if is_open else NO_RECORD
         found += 1
         at = place
-    return found, at, padding, headers
+        is_open = stop < 0
+    return found, at, padding, headers, is_open
 
 
 @_compiled

@@ -76,6 +76,18 @@ def test_files_split_and_records_shuffled_under_other_partitions_and_another_tim
             time.tzset()
 
 
+@pytest.mark.parametrize("formats", [("ts32297",), ("chf",), ("delimited", "ts32297", "chf")], ids="+".join)
+def test_the_same_month_in_other_formats(expected, formats, run, spark, tmp_path_factory):
+    from datetime import date
+
+    from jobs.demo import generate
+
+    with at_a_place(tmp_path_factory.mktemp("place")) as settings:
+        generate(Path(settings.landing), date(2026, 10, 1), 60, 3, formats=formats)
+
+        assert figures(settings, run, spark) == expected
+
+
 def split_fixed_files(folder: Path) -> None:
     """Turn each gzip file into two plain ones, its records in reverse order."""
     for path in list(folder.glob("*.csv.gz")):
