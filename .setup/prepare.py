@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -405,6 +406,28 @@ def archive_classes(progress: Progress) -> str:
     return near(ARCHIVE_STAMP.parent)
 
 
+# --- compiled readers -------------------------------------------------------------------------------------------------
+
+COMPILED_STAMP = VAR / "compiled.stamp"
+COMPILED = ("jobs/readers/charging_walk.py", "jobs/readers/charging_tags.py", "jobs/demo/ber.py", "jobs/warm.py")
+
+
+def compiled_inputs() -> str:
+    """Machine code serves the source and the compiler it was made from, on the processor it was made for."""
+    return digest(LOCK.read_bytes(), platform.machine(), *((PROJECT / name).read_bytes() for name in COMPILED))
+
+
+def compile_readers(progress: Progress) -> str:
+    """Compile what reads binary records, so that no run waits for it."""
+    progress.now = "compiling"
+    run(
+        [PYTHON, "-m", "jobs.warm"],
+        "The readers of binary records could not be compiled: look into the log; then run this again.",
+    )
+    COMPILED_STAMP.write_text(compiled_inputs(), encoding="utf-8")
+    return near(COMPILED_STAMP.parent)
+
+
 # --- Airflow's metadata -----------------------------------------------------------------------------------------------
 
 AIRFLOW_STAMP = VAR / "airflow" / "metadata.stamp"
@@ -434,6 +457,7 @@ STEPS = (
     Step("Java", lambda: os.access(JAVA / "bin" / "java", os.X_OK), link_java),
     Step("Delta's JARs", jars_are_current, resolve_jars),
     Step("Java's class archive", lambda: says(ARCHIVE_STAMP, archive_inputs()), archive_classes),
+    Step("Compiled readers", lambda: says(COMPILED_STAMP, compiled_inputs()), compile_readers),
     Step("Airflow's metadata", lambda: says(AIRFLOW_STAMP, airflow_inputs()), make_airflow_metadata),
 )
 

@@ -21,11 +21,11 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs import outcomes
 from jobs.batches import Batch, latest, read_batches, visible
-from jobs.files import read_records
+from jobs.files import has_parts, parts_of, read_records
 from jobs.lake import Lake, collected, versions
 from jobs.land import Delivery, contents_that_count, place_of, read_deliveries, register_again
 from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
-from jobs.readers.block import ReadFault, Tally
+from jobs.readers.block import WHOLE, NodeDay, Part, ReadFault, Tally, count_warning
 from jobs.run import Refused, code_version
 from jobs.workplace import Workplace
 from schemas.source import Source, SubscriptionSource, UsageSource
@@ -186,7 +186,7 @@ def _run_batch(workplace: Workplace, batch: Batch) -> None:
 
 def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], table: Table, schema: pa.Schema) -> _Reading:
     lake = workplace.lake
-    frame = read_files(lake.spark, _tasks(workplace.settings.landing, deliveries), workplace, schema).persist()
+    frame = read_files(lake.spark, _tasks(workplace, deliveries), workplace, schema).persist()
     base = json.loads(batch.base_versions)
     batches = [*(b for b in read_batches(lake) if b.number < batch.number), replace(batch, is_committed=True)]
     existing = visible(lake.read(table, base[table.name]), batches, batch.number)
@@ -199,43 +199,79 @@ def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], ta
     return _Reading(table, frame, candidates.transform(_with_repeats, repeats, table), repeats, names)
 
 
-def _tasks(landing: str, deliveries: Sequence[Delivery]) -> list[list[tuple[int, str, str, int]]]:
-    """Files in groups of about TASK_OCTETS, the largest first: one group a Spark task."""
-    tasks: list[list[tuple[int, str, str, int]]] = []
+@dataclass(frozen=True)
+class _Work:
+    """A file, or a part of one, to be read by one task."""
+
+    file_number: int
+    source: str
+    place: str
+    size_octets: int
+    part: Part = WHOLE
+
+    @property
+    def octets(self) -> int:
+        """Octets to read."""
+        return (self.part.end_octet or self.size_octets) - self.part.begin_octet
+
+
+def _tasks(workplace: Workplace, deliveries: Sequence[Delivery]) -> list[list[_Work]]:
+    """Files in groups of about TASK_OCTETS, the largest first: one group a Spark task. Large files come in parts."""
+    landing = workplace.settings.landing
+    works = [_Work(d.file_number, d.source, place_of(landing, d), d.size_octets) for d in deliveries]
+    divisible = [w for w in works if w.octets > 2 * TASK_OCTETS and has_parts(workplace.sources[w.source], w.place)]
+    works = [work for work in works if work not in divisible] + _parts(workplace, divisible)
+    tasks: list[list[_Work]] = []
     room = 0
-    for delivery in sorted(deliveries, key=lambda d: (-d.size_octets, d.file_number)):
-        if not tasks or room < delivery.size_octets:
+    for work in sorted(works, key=lambda w: (-w.octets, w.file_number, w.part.begin_octet)):
+        if not tasks or room < work.octets:
             tasks.append([])
-            room = min(TASK_OCTETS, max(1, sum(d.size_octets for d in deliveries) // 4))
-        tasks[-1].append((delivery.file_number, delivery.source, place_of(landing, delivery), delivery.size_octets))
-        room -= delivery.size_octets
+            room = min(TASK_OCTETS, max(1, sum(w.octets for w in works) // 4))
+        tasks[-1].append(work)
+        room -= work.octets
     return tasks
 
 
-def read_files(
-    spark: SparkSession, tasks: Sequence[list[tuple[int, str, str, int]]], workplace: Workplace, schema: pa.Schema
-) -> DataFrame:
-    """Read files on the workers into outcomes: accepted intervals, rejections, and one tally a file."""
+def _parts(workplace: Workplace, files: Sequence[_Work]) -> list[_Work]:
+    """Large files in parts of about TASK_OCTETS, from boundary to boundary; each file is looked through by one task."""
+    if not files:
+        return []
+    sources, part_octets = dict(workplace.sources), TASK_OCTETS
+
+    def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for place in batch.column(0).to_pylist():
+                file = files[place]
+                parts = parts_of(file.place, file.size_octets, sources[file.source], part_octets)
+                yield pa.RecordBatch.from_pylist([{"file": place, **vars(part)} for part in parts], _PARTS)
+
+    found = workplace.lake.spark.range(0, len(files), 1, len(files)).mapInArrow(look, from_arrow_schema(_PARTS))
+    return [replace(files[row.file], part=Part(row.begin_octet, row.end_octet, row.first_ordinal)) for row in found.collect()]
+
+
+_PARTS = pa.schema([(name, pa.int64()) for name in ("file", "begin_octet", "end_octet", "first_ordinal")])
+
+
+def read_files(spark: SparkSession, tasks: Sequence[Sequence[_Work]], workplace: Workplace, schema: pa.Schema) -> DataFrame:
+    """Read files on the workers into outcomes: accepted intervals, rejections, and a tally of each file or part of one."""
     sources, legal, keys = dict(workplace.sources), workplace.settings.legal_timezone.key, dict(workplace.keys)
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for task in batch.column(0).to_pylist():
-                for number, source, place, size_octets in tasks[task]:
+                for work in tasks[task]:
                     policy = outcomes.Policy(ZoneInfo(legal), keys[IDENTIFIER_KEY], keys[SERVING_KEY])
-                    yield from _file_outcomes(number, sources[source], (place, size_octets), policy, schema)
+                    yield from _file_outcomes(work, sources[work.source], policy, schema)
 
     # Without Kryo or pickling of rows: each task picks its files by its number.
     return spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(read, from_arrow_schema(schema))
 
 
-def _file_outcomes(
-    number: int, source: Source, file: tuple[str, int], policy: outcomes.Policy, schema: pa.Schema
-) -> Iterator[pa.RecordBatch]:
-    place, size_octets = file
+def _file_outcomes(work: _Work, source: Source, policy: outcomes.Policy, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    number, place = work.file_number, work.place
     tally, counts = Tally(), outcomes.Counts()
     try:
-        for block in read_records(place, size_octets, source, tally):
+        for block in read_records(place, work.size_octets, source, tally, work.part):
             decided = (
                 outcomes.subscription_outcomes(block, source, policy)
                 if isinstance(source, SubscriptionSource)
@@ -244,7 +280,7 @@ def _file_outcomes(
             for columns in decided:
                 yield _outcome_batch({**columns, "file_number": number}, schema)
     except ReadFault as fault:
-        tally.octets = max(tally.octets, size_octets)
+        tally.octets = max(tally.octets, work.octets)
         tally.octets_quarantined += tally.octets - (
             tally.octets_header + tally.octets_records + tally.octets_padding + tally.octets_quarantined
         )
@@ -367,17 +403,23 @@ class _Reading:
 
     def completeness(self, batch: Batch) -> list[dict[str, Any]]:
         """Rows of ``completeness``: the sequence numbers of every network element, by file and day."""
-        names = ("node", "day", "records", "first_sequence", "last_sequence")
+        together: dict[tuple[int, str, str], NodeDay] = {}
+        for number, tally in self._tallies().items():
+            for node, day, *found in tally["node_days"]:
+                before, numbered = together.get((number, node, day)), NodeDay(*found)
+                together[number, node, day] = before.with_more(numbered) if before else numbered
         return [
-            {"batch": batch.number, "source": self.sources[number], "file_number": number}
-            | dict(zip(names, (node, date.fromisoformat(day), *found), strict=True))
-            for number, tally in self._tallies().items()
-            for node, day, *found in tally["node_days"]
+            {"batch": batch.number, "source": self.sources[number], "file_number": number, "node": node}
+            | {"day": date.fromisoformat(day), **vars(numbered)}
+            for (number, node, day), numbered in sorted(together.items())
         ]
 
     def _tallies(self) -> dict[int, dict[str, Any]]:
-        rows = self.frame.where("kind = 'tally'").select("file_number", "tally").collect()
-        return {row.file_number: json.loads(row.tally) for row in rows}
+        found: dict[int, dict[str, Any]] = {}
+        for row in self.frame.where("kind = 'tally'").select("file_number", "tally").collect():
+            part = json.loads(row.tally)
+            found[row.file_number] = _together(found[row.file_number], part) if row.file_number in found else part
+        return found
 
     def release(self) -> None:
         """Forget what was kept in memory for the batch."""
@@ -414,6 +456,15 @@ def _with_source(rows: DataFrame, batch: Batch, sources: Mapping[int, str]) -> D
     return rows.withColumns({"batch": F.lit(batch.number).cast("bigint"), "source": names[F.col("file_number")]})
 
 
+def _together(one: Any, other: Any) -> Any:
+    """Tallies of two parts of a file as one: numbers are added, what only one part says is kept."""
+    if one is None or other is None:
+        return other if one is None else one
+    if isinstance(one, dict):
+        return {name: _together(one.get(name), other.get(name)) for name in {**one, **other}}
+    return one + other
+
+
 def _balance(delivery: Delivery, batch: Batch, tally: Mapping[str, Any], counted: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "batch": batch.number,
@@ -434,7 +485,7 @@ def _balance(delivery: Delivery, batch: Batch, tally: Mapping[str, Any], counted
         "volume_out_of_scope_octets": tally["volume_out_of_scope_octets"],
         "first_closed_at": counted.get("first_closed_at"),
         "last_closed_at": counted.get("last_closed_at"),
-        "warnings": json.dumps(tally["warnings"], sort_keys=True),
+        "warnings": json.dumps(tally["warnings"] | count_warning(tally), sort_keys=True),
     }
 
 

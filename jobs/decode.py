@@ -9,12 +9,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from jobs.files import decompressed, filesystem
-from jobs.readers.block import Block, ReadFault, Tally
+from jobs.readers.block import Block, ReadFault, Tally, count_warning
 from jobs.readers.charging import read_charging
 from jobs.run import Refused
 from schemas.source import CHARGING_COLUMNS, Charging
@@ -66,9 +70,8 @@ def decode(
 
 def _decode_file(read: Format, place: str, is_clear: bool, say: Callable[[str], None], tell: Callable[[str], None]) -> None:
     tally, faults, intervals = Tally(), Counter[str](), 0
-    files, path = filesystem(place)
     try:
-        with files.open_input_file(path) as file:
+        with _opened(place) as (file, path):
             for block in read.blocks(decompressed(file, path), tally):
                 for row, fault, ordinal, offset, index in _rows(block):
                     if fault is not None:
@@ -77,10 +80,22 @@ def _decode_file(read: Format, place: str, is_clear: bool, say: Callable[[str], 
                     intervals += 1
                     where = {"record_ordinal": ordinal, "byte_offset": offset, "interval_index": index}
                     say(json.dumps(_masked(read.interval(row), is_clear) | where, default=_text, ensure_ascii=False))
-    except FileNotFoundError:
-        raise ReadFault("there is no such file") from None
     finally:
         tell(_summary(place, tally, intervals, faults))
+
+
+@contextmanager
+def _opened(place: str) -> Iterator[tuple[pa.NativeFile, str]]:
+    """A file and its path. Raises ReadFault if it cannot be opened."""
+    files, path = filesystem(place)
+    try:
+        opened = files.open_input_file(path)
+    except FileNotFoundError:
+        raise ReadFault("there is no such file") from None
+    except OSError:
+        raise ReadFault("it cannot be opened") from None
+    with opened:
+        yield opened, path
 
 
 def _rows(block: Block) -> Iterator[tuple[dict[str, Any], str | None, int, int, int]]:
@@ -90,7 +105,9 @@ def _rows(block: Block) -> Iterator[tuple[dict[str, Any], str | None, int, int, 
 
 
 def _summary(place: str, tally: Tally, intervals: int, faults: Mapping[str, int]) -> str:
-    warnings = dict(tally.warnings) | {f"rejected: {fault}": count for fault, count in sorted(faults.items())}
+    warnings = (
+        tally.warnings | count_warning(vars(tally)) | {f"rejected: {fault}": count for fault, count in sorted(faults.items())}
+    )
     if tally.records_lost:
         warnings["CDRs lost before, by the header"] = tally.records_lost
     said = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in warnings.items()) or "none"
@@ -110,6 +127,11 @@ def _masked(interval: dict[str, Any], is_clear: bool) -> dict[str, Any]:
 
 def _mask(text: str) -> str:
     return _LONG_NUMBER.sub(lambda found: found[0][:_SHOWN_DIGITS] + "*" * (len(found[0]) - _SHOWN_DIGITS), text)
+
+
+def masked_texts(values: pa.StringArray) -> pa.StringArray:
+    """Texts with the later digits of long numbers masked."""
+    return pc.replace_substring_regex(values, rf"(\d{{{_SHOWN_DIGITS}}})\d{{3,}}", r"\1***")
 
 
 def _text(value: Any) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pyarrow import fs
 
-from jobs.readers.block import Block, ReadFault, Tally
-from jobs.readers.charging import read_charging
+from jobs.readers.block import WHOLE, Block, Part, ReadFault, Tally
 from jobs.readers.delimited import read_delimited
 from jobs.readers.parquet import read_parquet
 from schemas.source import Source
@@ -23,8 +22,28 @@ def filesystem(place: str) -> tuple[fs.FileSystem, str]:
     return files, path
 
 
-def read_records(place: str, size_octets: int, source: Source, tally: Tally) -> Iterator[Block]:
-    """Yield the whitelisted columns of a file's records with their positions.
+def has_parts(source: Source, place: str) -> bool:
+    """A file of the source can be read in parts: its records' boundaries can be found without reading them."""
+    return source.charging is not None and not place.endswith(tuple(_COMPRESSION))
+
+
+def parts_of(place: str, size_octets: int, source: Source, part_octets: int) -> list[Part]:
+    """Parts of a file that ``has_parts``, of about so many octets, from record boundary to record boundary.
+
+    A file that cannot be read is one part: whoever reads it says why.
+    """
+    from jobs.readers.charging import parts
+
+    files, path = filesystem(place)
+    try:
+        with files.open_input_file(path) as file:
+            return parts(file, source.format == "ts32297", part_octets) if file.size() == size_octets else [WHOLE]
+    except (FileNotFoundError, ReadFault):
+        return [WHOLE]
+
+
+def read_records(place: str, size_octets: int, source: Source, tally: Tally, part: Part = WHOLE) -> Iterator[Block]:
+    """Yield the whitelisted columns of the records of a file, or of a part of it, with their positions.
 
     Raises:
         ReadFault: the file cannot be read further, or is not the file that was registered.
@@ -37,8 +56,11 @@ def read_records(place: str, size_octets: int, source: Source, tally: Tally) -> 
             if source.delimited is not None:
                 yield from read_delimited(decompressed(file, path), source.delimited, source.whitelist, tally)
             elif source.charging is not None:
+                from jobs.readers.charging import read_charging  # Numba takes a while to import, and most sources need none
+
                 is_framed = source.format == "ts32297"
-                yield from read_charging(decompressed(file, path), source.charging, is_framed, source.whitelist, tally)
+                stream = decompressed(file, path)
+                yield from read_charging(stream, source.charging, is_framed, source.whitelist, tally, part)
             else:
                 yield from read_parquet(file, source.whitelist, tally)
     except FileNotFoundError:

@@ -81,6 +81,13 @@ def text(values: pa.Array) -> pa.StringArray:
     return pc.utf8_trim_whitespace(pc.fill_null(values.cast(pa.string()), ""))
 
 
+def is_given(values: pa.Array) -> Mask:
+    """Which values are there: of a text, which are not empty."""
+    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type) or pa.types.is_dictionary(values.type)
+    given: Mask = pc.not_equal(text(values), "").to_numpy(zero_copy_only=False) if is_text else is_valid(values)
+    return given
+
+
 def by_distinct(values: pa.StringArray, convert: Callable[[pa.StringArray], pa.Array]) -> pa.Array:
     """Convert each distinct value once."""
     encoded = pc.dictionary_encode(values)

@@ -62,18 +62,28 @@ class Key:
 
     def pseudonyms(self, kind: str, values: pa.StringArray) -> pa.FixedSizeBinaryArray:
         """Pseudonyms of normalised values; each distinct value is hashed once, null stays null."""
-        encoded = pc.dictionary_encode(values)
-        hashed = pa.array([self.pseudonym(kind, value) for value in encoded.dictionary.to_pylist()], PSEUDONYM)
-        return hashed.take(encoded.indices)
+        encoded, begin = pc.dictionary_encode(values), kind.encode() + b"\0"
+        distinct = encoded.dictionary.cast(pa.binary()).to_pylist()
+        hashed = [hmac.digest(self.secret, begin + value, "sha256")[:PSEUDONYM_OCTETS] for value in distinct]
+        return _fixed(hashed).take(encoded.indices)
 
     def record_keys(self, values: pa.StringArray) -> pa.FixedSizeBinaryArray:
         """Keyed 128-bit hashes of record keys (BLAKE2b), which may hold an identifier; null stays null."""
-        secret = self.secret
+        # The intervals of a record have one key and follow each other: it is hashed once.
+        runs = pc.run_end_encode(values.cast(pa.binary()))
+        keyed = hashlib.blake2b(digest_size=PSEUDONYM_OCTETS, key=self.secret)
+        digests = []
+        for value in runs.values.to_pylist():
+            record = keyed.copy()
+            record.update(value or b"")
+            digests.append(record.digest())
+        hashed = pc.if_else(runs.values.is_valid(), _fixed(digests), pa.scalar(None, PSEUDONYM))
+        lengths = np.diff(runs.run_ends.to_numpy(), prepend=0)
+        return hashed.take(pa.array(np.repeat(np.arange(len(digests)), lengths)))
 
-        def hashed(value: bytes | None) -> bytes | None:
-            return value and hashlib.blake2b(value, digest_size=PSEUDONYM_OCTETS, key=secret).digest()
 
-        return pa.array([hashed(value) for value in values.cast(pa.binary()).to_pylist()], PSEUDONYM)
+def _fixed(hashes: list[bytes]) -> pa.FixedSizeBinaryArray:
+    return pa.Array.from_buffers(PSEUDONYM, len(hashes), [None, pa.py_buffer(b"".join(hashes))])
 
 
 @dataclass(frozen=True)

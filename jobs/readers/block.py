@@ -5,6 +5,7 @@ A reader knows nothing of months, subscriptions or emissions. It keeps only the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -56,13 +57,30 @@ class NodeDay:
         )
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a large file, from one record boundary to another, that is read on its own.
+
+    ``end_octet`` is null for the rest of the file; ``first_ordinal`` is the position of its first record in the file.
+    """
+
+    begin_octet: int = 0
+    end_octet: int | None = None
+    first_ordinal: int = 1
+
+
+WHOLE = Part()
+"""A file that is read at once."""
+
+
 @dataclass
 class Tally:
-    """Octets and records of one file, counted apart from the parser.
+    """Octets and records of one file, or of a part of it, counted apart from the parser.
 
     ``header + records + padding + quarantined`` octets are all octets of the file. ``records_declared`` is what the file itself
     says it holds, ``records_lost`` what it says was lost before; both null where it says nothing. ``node_days`` has the sequence
-    numbers that network elements gave their records, by node and UTC day.
+    numbers that network elements gave their records, by node and UTC day. ``spans_quarantined`` are what counts as a record and
+    may be none, or the remains of several.
     """
 
     records: int = 0
@@ -71,6 +89,7 @@ class Tally:
     octets_records: int = 0
     octets_padding: int = 0
     octets_quarantined: int = 0
+    spans_quarantined: int = 0
     records_declared: int | None = None
     records_lost: int | None = None
     warnings: dict[str, int] = field(default_factory=dict)
@@ -90,6 +109,13 @@ class Tally:
         """Everything counted, for a row of text."""
         sequences = [[*place, *astuple(found)] for place, found in sorted(self.node_days.items())]
         return {**vars(self), "node_days": sequences}
+
+
+def count_warning(tally: Mapping[str, Any]) -> dict[str, int]:
+    """A warning if a file holds other than it declares; what was quarantined may be none of its records, or one."""
+    declared, records = tally["records_declared"], tally["records"]
+    differs = declared is not None and not records - tally["spans_quarantined"] <= declared <= records
+    return {"record_count_differs": 1} if differs else {}
 
 
 def no_faults(rows: int) -> pa.StringArray:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.readers import charging_walk as walk
-from jobs.readers.block import Block, NodeDay, ReadFault, Tally
+from jobs.readers.block import WHOLE, Block, NodeDay, Part, ReadFault, Tally
 from jobs.readers.charging_tags import CONTAINER, FORMS, INTEGERS, SERVICE_DATA, SPANS, TRAFFIC_VOLUME, UNIT_USAGE
 from schemas.source import Charging
 
@@ -50,7 +50,13 @@ class FileHeader:
 
 
 def read_charging(
-    stream: Any, layout: Charging, is_framed: bool, columns: Sequence[str], tally: Tally, window_octets: int = WINDOW_OCTETS
+    stream: Any,
+    layout: Charging,
+    is_framed: bool,
+    columns: Sequence[str],
+    tally: Tally,
+    part: Part = WHOLE,
+    window_octets: int = WINDOW_OCTETS,
 ) -> Iterator[Block]:
     """Yield the intervals of an uncompressed stream of charging records, the rows of a record one after the other.
 
@@ -60,23 +66,49 @@ def read_charging(
         is_framed: a TS 32.297 file, else records without a container.
         columns: the columns to keep, among COLUMNS.
         tally: is counted up while blocks are read.
+        part: the part to read, one of ``parts``; such a stream can be sought.
         window_octets: how much is read at a time.
 
     Raises:
         ReadFault: the file is something else, or is cut short.
     """
-    window, is_last = _more(stream, b"", window_octets)
-    _require_charging(window, is_framed)
-    at = 0
-    if is_framed:
-        header = file_header(window)
-        at = header.length_octets
-        tally.octets_header += at
-        tally.records_declared, tally.records_lost = header.cdrs, header.lost_cdrs
-    tally.octets = len(window)
-    offset, is_open = 0, False
     room = _Room()
+    for data, found, offset in _looked_through(stream, is_framed, tally, part, window_octets, room):
+        yield from _blocks(data, found, offset, layout, columns, tally, part.first_ordinal, room)
+    if part == WHOLE and tally.records and tally.octets_quarantined and not tally.octets_records:
+        raise ReadFault("no charging record was found in it")
+
+
+def parts(stream: Any, is_framed: bool, part_octets: int) -> list[Part]:
+    """Parts of a file of about so many octets, from record boundary to record boundary. Raises ReadFault as ``read_charging``."""
+    begins, records, window_octets = [(0, 1)], 0, min(WINDOW_OCTETS, part_octets)
+    for _, found, offset in _looked_through(stream, is_framed, Tally(), WHOLE, window_octets, _Room()):
+        records += len(found.starts)
+        if not found.is_open and offset + found.stop - begins[-1][0] >= part_octets:
+            begins.append((offset + found.stop, records + 1))
+    ends = [*(octet for octet, _ in begins[1:]), None]
+    return [Part(begin, end, ordinal) for (begin, ordinal), end in zip(begins, ends, strict=True)]
+
+
+def _looked_through(
+    stream: Any, is_framed: bool, tally: Tally, part: Part, window_octets: int, room: _Room
+) -> Iterator[tuple[walk.Octets, _Found, int]]:
+    """Windows of a stream, the records found in each, and where in the file it begins. All octets but records' are tallied."""
+    left = None if part.end_octet is None else part.end_octet - part.begin_octet
+    if part.begin_octet:
+        stream.seek(part.begin_octet)
+    window, is_last = _more(stream, b"", window_octets, left)
+    at = 0
+    if not part.begin_octet:
+        _require_charging(window, is_framed)
+        if is_framed:
+            header = file_header(window)
+            at = header.length_octets
+            tally.octets_header += at
+            tally.records_declared, tally.records_lost = header.cdrs, header.lost_cdrs
+    offset, is_open = 0, False
     while True:
+        tally.octets = offset + len(window)
         data = np.concatenate([np.frombuffer(window, np.uint8), _GUARD])
         for found in _framed(data, at, len(window), is_last, is_framed, is_open, room):
             at = found.stop
@@ -84,14 +116,12 @@ def read_charging(
             tally.octets_header += found.headers
             tally.octets_quarantined += found.more_quarantined
             is_open = found.is_open
-            yield from _blocks(data, found, offset, layout, columns, tally, room)
+            yield data, found, part.begin_octet + offset
         if is_last:
-            break
+            return
         offset += at
-        window, is_last = _more(stream, window[at:], window_octets)
-        tally.octets = offset + len(window)
+        window, is_last = _more(stream, window[at:], window_octets, None if left is None else left - tally.octets)
         at = 0
-    _check_count(tally)
 
 
 def file_header(octets: bytes) -> FileHeader:
@@ -108,16 +138,17 @@ def file_header(octets: bytes) -> FileHeader:
     )
 
 
-def _more(stream: Any, rest: bytes, window_octets: int) -> tuple[bytes, bool]:
-    """The rest and more of the stream, and whether it has ended."""
+def _more(stream: Any, rest: bytes, window_octets: int, left: int | None) -> tuple[bytes, bool]:
+    """The rest and more of the stream, as much as is left of the part, and whether it has ended."""
     try:
-        parts, missing = [rest], window_octets
-        while missing > 0 and (part := stream.read(missing)):
-            parts.append(part)
-            missing -= len(part)
+        texts, missing = [rest], window_octets if left is None else min(window_octets, left)
+        ends_here = left is not None and left <= window_octets
+        while missing > 0 and (text := stream.read(missing)):
+            texts.append(text)
+            missing -= len(text)
     except (OSError, EOFError, pa.ArrowException):
         raise ReadFault("the compressed stream is damaged or truncated") from None
-    return b"".join(parts), missing > 0
+    return b"".join(texts), missing > 0 or ends_here
 
 
 _OTHERS = (
@@ -133,6 +164,10 @@ _OTHERS = (
 
 def recognised(octets: bytes) -> str | None:
     """What a file is that holds no 3GPP charging records; None if it is not known."""
+    head = octets[:512]
+    # Letters are tags too: a text may begin with that of a TAP file.
+    if head and head[:1] != b"<" and all(octet in b"\t\r\n" or 0x20 <= octet < 0x7F for octet in head):
+        return "text"
     if octets[:1] == b"\x61":
         # TransferBatch and Nrtrde have the same root tag; what comes first in it tells them apart.
         _, inner = walk.length_at(np.frombuffer(octets[:16].ljust(16, b"\0"), np.uint8), 1, 16)
@@ -140,13 +175,7 @@ def recognised(octets: bytes) -> str | None:
         if first[:1] == b"\x64":
             return "a TAP3 file (GSMA TD.57)"
         return "an NRTRDE file (GSMA TD.35)" if first == b"\x5f\x29" else "a TAP3 or NRTRDE file"
-    for begin, name in _OTHERS:
-        if octets.startswith(begin):
-            return name
-    head = octets[:512]
-    if head and all(octet in b"\t\r\n" or 0x20 <= octet < 0x7F for octet in head):
-        return "text"
-    return None
+    return next((name for begin, name in _OTHERS if octets.startswith(begin)), None)
 
 
 def _require_charging(window: bytes, is_framed: bool) -> None:
@@ -174,14 +203,6 @@ def _require_charging(window: bytes, is_framed: bool) -> None:
 
 def _header_end(window: bytes) -> int:
     return min(int.from_bytes(window[4:8], "big"), len(window))
-
-
-def _check_count(tally: Tally) -> None:
-    """Compare with the header, which was written apart from the records."""
-    if tally.records_declared is not None and tally.records_declared != tally.records:
-        tally.warn("cdr_count_differs")
-    if tally.records and tally.octets_quarantined and not tally.octets_records:
-        raise ReadFault("no charging record was found in it")
 
 
 class _Room:
@@ -213,9 +234,7 @@ class _Found:
     """They go on in the window that follows."""
 
 
-def _framed(
-    data: walk.Octets, at: int, end: int, is_last: bool, is_framed: bool, is_open: bool, room: _Room
-) -> Iterator[_Found]:
+def _framed(data: walk.Octets, at: int, end: int, is_last: bool, is_framed: bool, is_open: bool, room: _Room) -> Iterator[_Found]:
     """Records of a window, as many as there is room for at a time, up to where it cuts one off."""
     while True:
         count, stop, padding, headers, is_open = walk.frame_records(
@@ -225,29 +244,36 @@ def _framed(
         starts, ends, kinds = room.starts[:count], room.ends[:count], room.kinds[:count]
         begins = kinds != walk.MORE_OF_NO_RECORD
         more = int((ends - starts)[~begins].sum())
-        yield _Found(
-            starts[begins], ends[begins], kinds[begins] == walk.NO_RECORD, stop, padding, headers, more, bool(is_open)
-        )
+        yield _Found(starts[begins], ends[begins], kinds[begins] == walk.NO_RECORD, stop, padding, headers, more, bool(is_open))
         if count < len(room.starts):
             return
         at = stop
 
 
 def _blocks(
-    data: walk.Octets, found: _Found, offset: int, layout: Charging, columns: Sequence[str], tally: Tally, room: _Room
+    data: walk.Octets,
+    found: _Found,
+    offset: int,
+    layout: Charging,
+    columns: Sequence[str],
+    tally: Tally,
+    first_ordinal: int,
+    room: _Room,
 ) -> Iterator[Block]:
     done = 0
     while done < len(found.starts):
         starts, ends = found.starts[done:], found.ends[done:]
+        # Octets that are no record are not walked: they say nothing.
+        walked_to = np.where(found.is_quarantined[done:], starts, ends)
         rows, filled = walk.walk_records(
-            data, starts, ends, walk.ACTIONS, walk.FORM_OF_TAG, walk.CONTEXT_OF_FORM,
+            data, starts, walked_to, walk.ACTIONS, walk.FORM_OF_TAG, walk.CONTEXT_OF_FORM,
             room.numbers, room.spans, room.notes, room.containers, room.container_of,
         )  # fmt: skip
         walked = _Walked(
             data, starts[:rows], ends[:rows], found.is_quarantined[done : done + rows],
             room.numbers[:rows], room.spans[:rows], room.notes[:rows], room.containers[:filled], room.container_of[:filled],
         )  # fmt: skip
-        yield _block(walked, offset, layout, columns, tally)
+        yield _block(walked, offset, layout, columns, tally, first_ordinal)
         done += rows
 
 
@@ -302,13 +328,14 @@ def _strings(span: npt.NDArray[np.int32], fill: Callable[[Any, Any], None], fact
     return found
 
 
-def _block(walked: _Walked, offset: int, layout: Charging, columns: Sequence[str], tally: Tally) -> Block:
+def _block(walked: _Walked, offset: int, layout: Charging, columns: Sequence[str], tally: Tally, first_ordinal: int) -> Block:
     records = len(walked.starts)
     codes = walked.notes[:, walk.FAULT].copy()
     lengths = walked.ends - walked.starts
     is_lost = walked.is_quarantined | (codes == walk.MALFORMED)
     tally.octets_quarantined += int(lengths[is_lost].sum())
     tally.octets_records += int(lengths[~is_lost].sum())
+    tally.spans_quarantined += int(walked.is_quarantined.sum())
     tally.warn("volume_sign_restored", int((~is_lost & (walked.notes[:, walk.SIGN_RESTORED] > 0)).sum()))
     _count_sequences(walked, is_lost, tally)
     codes[(codes == walk.SOUND) & (walked.number("duration") > _LONGEST_DURATION_S)] = walk.INTEGER_OVERFLOW
@@ -326,7 +353,7 @@ def _block(walked: _Walked, offset: int, layout: Charging, columns: Sequence[str
     for name in columns:
         of_interval = _INTERVAL_COLUMNS.get(name)
         made[name] = of_interval(intervals) if of_interval else _RECORD_COLUMNS[name](walked, layout).take(pa.array(record))
-    ordinals = tally.records + 1 + np.arange(records, dtype=np.int64)
+    ordinals = first_ordinal + tally.records + np.arange(records, dtype=np.int64)
     tally.records += records
     return Block(
         pa.RecordBatch.from_arrays(list(made.values()), names=list(made)),

@@ -392,8 +392,8 @@ def framed_end(data: Octets, at: int, end: int, forms: npt.NDArray[np.int16]) ->
     if data[at + 3] >> 5 != 1 or length < 2:
         return at, -1
     if body + length > end:
-        # Not before its first octets say that it is a record at all.
-        if body + 4 <= end and record_end(data, body, min(end, body + length), forms, False) == -1:
+        # Not before its first octets say that it is a record at all, and of no other length.
+        if body + 4 <= end and record_end(data, body, end, forms, False) != -2:
             return at, -1
         return body, -2
     stop = record_end(data, body, body + length, forms, False)
@@ -412,7 +412,9 @@ def _padding(data: Octets, at: int, end: int, is_last: bool, is_framed: bool, fo
     # A CDR header may begin with one such octet, that of its length.
     if run == end:
         return run - at if is_last else max(0, run - at - 1)
-    if framed_end(data, run - 1, end, forms)[1] != -1 and framed_end(data, run, end, forms)[1] < 0:
+    before = framed_end(data, run - 1, end, forms)[1]
+    may_be_header = before >= 0 or (before == -2 and not is_last)
+    if may_be_header and framed_end(data, run, end, forms)[1] < 0:
         run -= 1
     return run - at
 

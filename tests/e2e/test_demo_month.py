@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "FOOTPRINT_VAR": str(folder)
     }
     shell = ". .setup/environment && airflow db migrate >/dev/null 2>&1 && "
-    demo = f"footprint demo --month {MONTH} --subscriptions 120 --seed 7 && "
+    demo = f"footprint demo --month {MONTH} --subscriptions 120 --seed 7 --formats delimited,ts32297,chf && "
     ran = subprocess.run(
         ["sh", "-c", f"{shell}{demo}python .setup/run.py {MONTH}"],
         cwd=PROJECT, env=settings | {"FOOTPRINT_LANDING": str(folder / "landing")}, capture_output=True, text=True, check=False,

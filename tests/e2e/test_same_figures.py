@@ -76,16 +76,31 @@ def test_files_split_and_records_shuffled_under_other_partitions_and_another_tim
             time.tzset()
 
 
-@pytest.mark.parametrize("formats", [("ts32297",), ("chf",), ("delimited", "ts32297", "chf")], ids="+".join)
-def test_the_same_month_in_other_formats(expected, formats, run, spark, tmp_path_factory):
+def test_the_same_month_in_charging_records_of_5g(expected, run, spark, tmp_path_factory):
     from datetime import date
 
     from jobs.demo import generate
 
     with at_a_place(tmp_path_factory.mktemp("place")) as settings:
-        generate(Path(settings.landing), date(2026, 10, 1), 60, 3, formats=formats)
+        generate(Path(settings.landing), date(2026, 10, 1), 60, 3, formats=("chf",))
 
         assert figures(settings, run, spark) == expected
+
+
+def test_the_same_month_in_charging_records_read_in_parts(expected, run, spark, tmp_path_factory, monkeypatch):
+    from datetime import date
+
+    from jobs import accept
+    from jobs.demo import generate
+    from schemas.tables import FILE_BALANCES
+
+    monkeypatch.setattr(accept, "TASK_OCTETS", 5_000)
+    with at_a_place(tmp_path_factory.mktemp("place")) as settings:
+        generate(Path(settings.landing), date(2026, 10, 1), 60, 3, formats=("ts32297",))
+
+        assert figures(settings, run, spark) == expected
+        balances = spark.read.format("delta").load(f"{settings.lake}/{FILE_BALANCES.name}").where("source = 'pgw_ts32297'")
+        assert balances.count() == balances.select("file_number").distinct().count() == 33
 
 
 def split_fixed_files(folder: Path) -> None:
