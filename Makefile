@@ -1,9 +1,10 @@
 # What a person or CI does here, in one command each. `make help` lists them.
 
 MONTH ?= 2026-10
+MINUTES ?= 10
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check airflow stop clean
+.PHONY: help setup run test check bench-readers fuzz airflow stop clean
 MAKEFLAGS += --no-print-directory
 
 CODE := dags jobs factors schemas data_quality tests .setup
@@ -12,7 +13,7 @@ CODE := dags jobs factors schemas data_quality tests .setup
 WITH_ENVIRONMENT := . .setup/environment &&
 
 help: ## List the commands.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Prepare everything into .venv/ and var/ (the other commands do that first, too; a second time does nothing).
 	@.setup/setup
@@ -30,6 +31,12 @@ check: setup ## Lint, type-check, and see whether what is generated is fresh.
 	@echo "mypy .setup"; .venv/bin/mypy --no-error-summary --strict .setup/*.py
 	@echo "locks"; .venv/bin/python .setup/lock.py check
 	@echo "factors"; .venv/bin/python -m factors check
+
+bench-readers: setup ## Measure the readers of binary records beside other decoders: records per second and core.
+	@$(WITH_ENVIRONMENT) exec python -m tests.bench.readers
+
+fuzz: setup ## Search for octets that break the readers of binary records, MINUTES=10 for each format.
+	@$(WITH_ENVIRONMENT) for format in ts32297 ber; do python -m tests.fuzz.charging --minutes "$(MINUTES)" --format $$format || exit 1; done
 
 airflow: setup ## Start Airflow's scheduler and web interface on the same DAGs; nothing fires by itself. Ctrl-C ends it.
 	@$(WITH_ENVIRONMENT) exec python .setup/standalone.py

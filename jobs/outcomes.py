@@ -28,6 +28,10 @@ LONGEST_INTERVAL_S = 400 * 86_400
 """No session stays without a partial record for longer; a longer one is a broken clock."""
 LARGEST_VOLUME_OCTETS = 10**14
 """An access line of 100 Gbit/s moves this in more than two hours; a larger interval is a broken counter."""
+FASTEST_OCTETS_PER_S = {"mobile": 1_250_000_000, "fixed": 12_500_000_000}
+"""What an access carries at most in a second: 10 Gbit/s over the air, 100 Gbit/s on a line. More is a broken record."""
+_BURST_S = 60
+"""Octets of this long may be counted in an interval that seems shorter: clocks and counters are not read at one moment."""
 _KEY_SEPARATOR = "\x1f"
 _LATEST_KEYS = np.iinfo(np.int64).max
 _IDENTIFIER_TYPES: tuple[IdentifierType, ...] = get_args(IdentifierType)
@@ -78,6 +82,10 @@ def usage_outcomes(block: Block, source: UsageSource, policy: Policy, counts: Co
     opened, closed, has_start, has_close = _interval(records, source, faults)
     up, down = (
         _octets(records, column, source.volume.octets_per_unit, faults) for column in (source.volume.up, source.volume.down)
+    )
+    seconds = (closed - opened) // 1_000_000 + _BURST_S
+    faults.mark(
+        has_start & ((up + down) // FASTEST_OCTETS_PER_S[source.network] > seconds), "volume_implausible", source.volume.down
     )
     technology = normalise.mapped(records, source.access_technology, faults, "access_technology", may_be_empty=True)
     zone = normalise.mapped(records, source.roaming, faults, "roaming")

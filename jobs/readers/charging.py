@@ -367,9 +367,11 @@ def _block(walked: _Walked, offset: int, layout: Charging, columns: Sequence[str
 def _count_sequences(walked: _Walked, is_lost: Mask, tally: Tally) -> None:
     """Local sequence numbers by node and day: their gaps are records that never came (§5.1.2.2.26)."""
     sequences, opening = walked.number("localSequenceNumber"), walked.number("recordOpeningTime")
-    rows = np.flatnonzero(~is_lost & (sequences >= 0) & (opening >= 0))
-    if not len(rows):
+    rows, timed = np.flatnonzero(~is_lost & (sequences >= 0)), np.flatnonzero(opening >= 0)
+    if not len(rows) or not len(timed):
         return
+    # A record whose opening time is damaged came all the same: on the day of the one before it.
+    opening = opening[timed[np.maximum(np.searchsorted(timed, np.arange(len(opening)), side="right") - 1, 0)]]
     nodes = pc.dictionary_encode(walked.text("nodeID").take(pa.array(rows)))
     days = opening[rows] // _DAY_US
     place = nodes.indices.to_numpy().astype(np.int64) * _DAYS + days

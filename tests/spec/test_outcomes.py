@@ -601,6 +601,21 @@ def test_no_identifier_of_an_export_leaves_in_the_clear_whatever_column_it_stray
         assert clear not in left
 
 
+# Volume against duration
+
+
+@pytest.mark.parametrize(
+    ("network", "down", "reasons"),
+    [
+        ("mobile", 1_250_000_000 * 3661 - 101, []),
+        ("mobile", 1_250_000_000 * 3661, [("volume_implausible", "down")]),
+        ("fixed", 1_250_000_000 * 3661, []),
+    ],
+)
+def test_more_octets_than_an_access_carries_in_the_interval_are_no_volume(network, down, reasons):
+    assert Decided(lines({"down": str(down)}), source(network=network)).reasons == reasons
+
+
 # Keys that were rotated
 
 
