@@ -125,6 +125,14 @@ def _finish(out: Octets, begin: int, at: int, tag: Octets, standard: int) -> int
     return at + CDR_HEADER_OCTETS
 
 
+@_compiled
+def _part_of(octets: int, container: int, containers: int) -> int:
+    """Octets of a container: where there are two, all but a sixteenth belong to the first rating group."""
+    if containers == 1:
+        return octets
+    return octets - octets // 16 if container == 0 else octets // 16
+
+
 _SEQUENCE_TAG = np.array([0x30], np.uint8)
 _PGW_TAG, _SERVICE_DATA_TAG = np.array([0xBF, 0x4F], np.uint8), np.array([0xBF, 0x22], np.uint8)
 _CHF_TAG = np.array([0xBF, 0x81, 0x48], np.uint8)
@@ -180,10 +188,7 @@ def encode_pgw(
         at = _put_number(out, at, 0x9E, 6)
         list_begin = at
         for container in range(containers):
-            # All but a sixteenth belongs to the first rating group.
-            other_up, other_down = up // 16, down // 16
-            part_up = up if containers == 1 else (up - other_up if container == 0 else other_up)
-            part_down = down if containers == 1 else (down - other_down if container == 0 else other_down)
+            part_up, part_down = _part_of(up, container, containers), _part_of(down, container, containers)
             one = at
             at = _put_number(out, at, 0x81, 10 if container == 0 else 100)
             at = _put_number(out, at, 0x84, container + 1)
@@ -222,9 +227,7 @@ def encode_chf(
         at = _wrap(out, inner, at, _SUBSCRIBER_TAG)
         usages = at
         for container in range(containers):
-            other_up, other_down = up // 16, down // 16
-            part_up = up if containers == 1 else (up - other_up if container == 0 else other_up)
-            part_down = down if containers == 1 else (down - other_down if container == 0 else other_down)
+            part_up, part_down = _part_of(up, container, containers), _part_of(down, container, containers)
             usage = at
             at = _put_number(out, at, 0x80, 10 if container == 0 else 100)
             list_begin = at

@@ -42,6 +42,8 @@ class FileHeader:
     """The header of a TS 32.297 file (§6.1.1), as far as it is used."""
 
     length_octets: int
+    file_length_octets: int | None
+    """As the header says; null where it was not known when it was written."""
     cdrs: int | None
     file_sequence: int | None
     lost_cdrs: int | None
@@ -98,7 +100,7 @@ def _looked_through(
     if part.begin_octet:
         stream.seek(part.begin_octet)
     window, is_last = _more(stream, b"", window_octets, left)
-    at = 0
+    at, header = 0, None
     if not part.begin_octet:
         _require_charging(window, is_framed)
         if is_framed:
@@ -106,7 +108,7 @@ def _looked_through(
             at = header.length_octets
             tally.octets_header += at
             tally.records_declared, tally.records_lost = header.cdrs, header.lost_cdrs
-    offset, is_open = 0, False
+    offset, is_open, declared = 0, False, header.file_length_octets if header else None
     while True:
         tally.octets = offset + len(window)
         data = np.concatenate([np.frombuffer(window, np.uint8), _GUARD])
@@ -118,6 +120,8 @@ def _looked_through(
             is_open = found.is_open
             yield data, found, part.begin_octet + offset
         if is_last:
+            if part == WHOLE and declared is not None:
+                tally.warn("file_length_differs", int(declared != tally.octets))
             return
         offset += at
         window, is_last = _more(stream, window[at:], window_octets, None if left is None else left - tally.octets)
@@ -129,13 +133,14 @@ def file_header(octets: bytes) -> FileHeader:
     length = int.from_bytes(octets[4:8], "big")
     if not 8 <= length <= _LARGEST_HEADER_OCTETS or length > len(octets):
         raise ReadFault(f"not a TS 32.297 file: its header would have {length} octets")
+    whole: int | None = int.from_bytes(octets[0:4], "big")
+    whole = None if whole == _LENGTH_UNKNOWN else whole
     if length < _SMALLEST_HEADER_OCTETS:
-        return FileHeader(length, None, None, None, None)
+        return FileHeader(length, whole, None, None, None, None)
     indicator = octets[47]
     lost = indicator if indicator < 128 else {128: 1}.get(indicator, indicator - 128)
-    return FileHeader(
-        length, int.from_bytes(octets[18:22], "big"), int.from_bytes(octets[22:26], "big"), lost, closure_trigger=octets[26]
-    )
+    cdrs, sequence = int.from_bytes(octets[18:22], "big"), int.from_bytes(octets[22:26], "big")
+    return FileHeader(length, whole, cdrs, sequence, lost, closure_trigger=octets[26])
 
 
 def _more(stream: Any, rest: bytes, window_octets: int, left: int | None) -> tuple[bytes, bool]:
@@ -337,10 +342,10 @@ def _block(walked: _Walked, offset: int, layout: Charging, columns: Sequence[str
     tally.octets_records += int(lengths[~is_lost].sum())
     tally.spans_quarantined += int(walked.is_quarantined.sum())
     tally.warn("volume_sign_restored", int((~is_lost & (walked.notes[:, walk.SIGN_RESTORED] > 0)).sum()))
-    _count_sequences(walked, is_lost, tally)
     codes[(codes == walk.SOUND) & (walked.number("duration") > _LONGEST_DURATION_S)] = walk.INTEGER_OVERFLOW
 
     intervals = _intervals(walked, layout, tally)
+    _count_sequences(walked, is_lost, intervals.closed[intervals.index == 0], tally)
     record = intervals.record
     texts = [None if code == 0 else walk.FAULTS[code] for code in range(len(walk.FAULTS))]
     faults = pa.array(texts, pa.string()).take(pa.array(codes))
@@ -364,14 +369,16 @@ def _block(walked: _Walked, offset: int, layout: Charging, columns: Sequence[str
     )
 
 
-def _count_sequences(walked: _Walked, is_lost: Mask, tally: Tally) -> None:
-    """Local sequence numbers by node and day: their gaps are records that never came (§5.1.2.2.26)."""
+def _count_sequences(walked: _Walked, is_lost: Mask, closed: Integers, tally: Tally) -> None:
+    """Local sequence numbers by node and day: their gaps are records that never came (§5.1.2.2.26).
+
+    A record whose opening time is damaged came all the same: on the day its first interval closed.
+    """
     sequences, opening = walked.number("localSequenceNumber"), walked.number("recordOpeningTime")
-    rows, timed = np.flatnonzero(~is_lost & (sequences >= 0)), np.flatnonzero(opening >= 0)
-    if not len(rows) or not len(timed):
+    opening = np.where(opening >= 0, opening, closed)
+    rows = np.flatnonzero(~is_lost & (sequences >= 0) & (opening >= 0))
+    if not len(rows):
         return
-    # A record whose opening time is damaged came all the same: on the day of the one before it.
-    opening = opening[timed[np.maximum(np.searchsorted(timed, np.arange(len(opening)), side="right") - 1, 0)]]
     nodes = pc.dictionary_encode(walked.text("nodeID").take(pa.array(rows)))
     days = opening[rows] // _DAY_US
     place = nodes.indices.to_numpy().astype(np.int64) * _DAYS + days

@@ -158,6 +158,15 @@ def _instant(data: Octets, at: int, length: int) -> int:
 
 
 @_compiled
+def _limit(levels: Integers, depth: int, end: int) -> int:
+    """Where the innermost enclosing element of a definite length ends."""
+    for level in range(depth, -1, -1):
+        if levels[level] != MISSING:
+            return levels[level]
+    return end
+
+
+@_compiled
 def _walk(
     data: Octets,
     start: int,
@@ -187,11 +196,7 @@ def _walk(
             depth -= 1
         if depth < 0 and at > start:
             return at, filled
-        limit = end
-        for level in range(depth, -1, -1):
-            if levels[level] != MISSING:
-                limit = levels[level]
-                break
+        limit = _limit(levels, depth, end)
         if at >= limit:
             return -1, filled
         if depth >= 0 and levels[depth] == MISSING and data[at] == 0:
@@ -324,11 +329,7 @@ def _skip_to_end(data: Octets, at: int, end: int, is_deep: bool) -> int:
             depth -= 1
         if depth < 0 and at > start:
             return at
-        limit = end
-        for level in range(depth, -1, -1):
-            if levels[level] != MISSING:
-                limit = levels[level]
-                break
+        limit = _limit(levels, depth, end)
         if at - start > LONGEST_RECORD_OCTETS:
             return -1
         if at >= limit:

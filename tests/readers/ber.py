@@ -101,24 +101,28 @@ def structure(tags: Mapping[str, int], values: Mapping[str, Any]) -> tuple[Eleme
     )
 
 
-_GATEWAY = {
-    **{"recordType": 0, "servedIMSI": 3, "gatewayAddress": 4, "chargingID": 5, "servingNodeAddress": 6, "accessPointNameNI": 7},
-    **{"listOfTrafficVolumes": 12, "recordOpeningTime": 13, "duration": 14, "causeForRecClosing": 15},
-    **{"recordSequenceNumber": 17, "nodeID": 18, "localSequenceNumber": 20, "servedMSISDN": 22, "chargingCharacteristics": 23},
-    **{"servingNodePLMNIdentifier": 27, "rATType": 30, "mSTimeZone": 31, "listOfServiceData": 34, "servingNodeType": 35},
-    **{"startTime": 38, "stopTime": 39, "secondaryReports": 73},
-}
-_SERVING_NODE = {
-    **{"recordType": 0, "servedIMSI": 3, "sgsnAddress": 5, "chargingID": 10, "gatewayAddress": 11, "accessPointNameNI": 12},
-    **{"listOfTrafficVolumes": 15, "recordOpeningTime": 16, "duration": 17, "causeForRecClosing": 19},
-    **{"recordSequenceNumber": 21, "nodeID": 22, "localSequenceNumber": 24, "servedMSISDN": 27, "chargingCharacteristics": 28},
-    **{"rATType": 29, "rNCUnsentDownlinkVolume": 31, "servingNodePLMNIdentifier": 38},
-}
-_CHARGING_FUNCTION = {
-    **{"recordType": 0, "nodeID": 1, "subscriberIdentifier": 2, "nFunctionConsumerInformation": 3, "listOfMultipleUnitUsage": 5},
-    **{"recordOpeningTime": 6, "duration": 7, "recordSequenceNumber": 8, "causeForRecClosing": 9, "localSequenceNumber": 11},
-    **{"pDUSessionChargingInformation": 13, "roamingQBCInformation": 14, "chargingSessionIdentifier": 16, "chargingID": 27},
-}
+def _tags(written: str) -> dict[str, int]:
+    """Tags by the names of elements: ``name tag, name tag``."""
+    return {name: int(number) for name, number in (pair.split() for pair in written.split(","))}
+
+
+_GATEWAY = _tags("""
+    recordType 0, servedIMSI 3, gatewayAddress 4, chargingID 5, servingNodeAddress 6, accessPointNameNI 7,
+    listOfTrafficVolumes 12, recordOpeningTime 13, duration 14, causeForRecClosing 15, recordSequenceNumber 17,
+    nodeID 18, localSequenceNumber 20, servedMSISDN 22, chargingCharacteristics 23, servingNodePLMNIdentifier 27,
+    rATType 30, mSTimeZone 31, listOfServiceData 34, servingNodeType 35, startTime 38, stopTime 39, secondaryReports 73
+""")
+_SERVING_NODE = _tags("""
+    recordType 0, servedIMSI 3, sgsnAddress 5, chargingID 10, gatewayAddress 11, accessPointNameNI 12,
+    listOfTrafficVolumes 15, recordOpeningTime 16, duration 17, causeForRecClosing 19, recordSequenceNumber 21,
+    nodeID 22, localSequenceNumber 24, servedMSISDN 27, chargingCharacteristics 28, rATType 29,
+    rNCUnsentDownlinkVolume 31, servingNodePLMNIdentifier 38
+""")
+_CHARGING_FUNCTION = _tags("""
+    recordType 0, nodeID 1, subscriberIdentifier 2, nFunctionConsumerInformation 3, listOfMultipleUnitUsage 5,
+    recordOpeningTime 6, duration 7, recordSequenceNumber 8, causeForRecClosing 9, localSequenceNumber 11,
+    pDUSessionChargingInformation 13, roamingQBCInformation 14, chargingSessionIdentifier 16, chargingID 27
+""")
 RECORDS: dict[str, tuple[int, dict[str, int]]] = {
     "sgsn": (20, _SERVING_NODE),
     "ggsn": (21, _GATEWAY),
@@ -129,15 +133,15 @@ RECORDS: dict[str, tuple[int, dict[str, int]]] = {
 }
 """The outer tag of each record, and the tags of its elements."""
 
-_TRAFFIC_VOLUME = {"up": 3, "down": 4, "changeCondition": 5, "changeTime": 6, "rATType": 15}
-_SERVICE_DATA = {
-    **{"ratingGroup": 1, "localSequenceNumber": 4, "timeOfFirstUsage": 5, "timeOfLastUsage": 6, "timeUsage": 7},
-    **{"serviceConditionChange": 8, "up": 12, "down": 13, "timeOfReport": 14, "serviceIdentifier": 17, "rATType": 30},
-}
-_USED_UNITS = {"time": 1, "triggerTimeStamp": 3, "total": 4, "up": 5, "down": 6, "localSequenceNumber": 9, "pDUContainer": 11}
-_PDU_CONTAINER = {"timeOfFirstUsage": 2, "timeOfLastUsage": 3, "rATType": 7}
-_PDU_SESSION = {"userIdentifier": 1, "userRoamerInOut": 4, "rATType": 12, "accessPointNameNI": 13, "servingNodePLMNIdentifier": 27}
-_SECONDARY_REPORT = {"up": 1, "down": 2, "rANStartTime": 3, "rANEndTime": 4, "secondaryRATType": 5}
+_TRAFFIC_VOLUME = _tags("up 3, down 4, changeCondition 5, changeTime 6, rATType 15")
+_SERVICE_DATA = _tags("""
+    ratingGroup 1, localSequenceNumber 4, timeOfFirstUsage 5, timeOfLastUsage 6, timeUsage 7, serviceConditionChange 8,
+    up 12, down 13, timeOfReport 14, serviceIdentifier 17, rATType 30
+""")
+_USED_UNITS = _tags("time 1, triggerTimeStamp 3, total 4, up 5, down 6, localSequenceNumber 9, pDUContainer 11")
+_PDU_CONTAINER = _tags("timeOfFirstUsage 2, timeOfLastUsage 3, rATType 7")
+_PDU_SESSION = _tags("userIdentifier 1, userRoamerInOut 4, rATType 12, accessPointNameNI 13, servingNodePLMNIdentifier 27")
+_SECONDARY_REPORT = _tags("up 1, down 2, rANStartTime 3, rANEndTime 4, secondaryRATType 5")
 
 
 def record(record_type: str, **values: Any) -> Element:
