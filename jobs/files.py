@@ -63,6 +63,9 @@ def read_records(place: str, size_octets: int, source: Source, tally: Tally, par
                 yield from read_charging(stream, source.charging, is_framed, source.whitelist, tally, part)
             else:
                 yield from read_parquet(file, source.whitelist, tally)
+        now = files.get_file_info(path).size
+        if now != size_octets:
+            raise ReadFault(f"the file changed while it was read: {size_octets} octets when it was registered, {now} now")
     except FileNotFoundError:
         raise ReadFault("the file is no longer in the landing folder") from None
 
