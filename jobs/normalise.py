@@ -78,7 +78,8 @@ class Faults:
 
 def text(values: pa.Array) -> pa.StringArray:
     """Values as text without white space around them; null is the empty text."""
-    return pc.utf8_trim_whitespace(pc.fill_null(values.cast(pa.string()), ""))
+    written = pc.fill_null(values.cast(pa.string()), "")
+    return written if pa.types.is_integer(values.type) else pc.utf8_trim_whitespace(written)
 
 
 def is_given(values: pa.Array) -> Mask:

@@ -20,7 +20,7 @@ from jobs.legal_calendar import month_index, month_starts, months, split
 from jobs.normalise import Faults, Integers, Mask, text
 from jobs.pseudonyms import PSEUDONYM, Key, Keys
 from jobs.readers.block import Block
-from schemas.source import IdentifierRules, IdentifierType, SubscriptionSource, UsageSource
+from schemas.source import IdentifierRules, IdentifierType, OutOfScope, SubscriptionSource, UsageSource
 from schemas.table import Table
 from schemas.tables import ACCEPTED, REJECTED, SUBSCRIPTIONS
 
@@ -164,20 +164,23 @@ def _out_of_scope(records: Mapping[str, pa.Array], source: UsageSource, faults: 
     """Number of the first rule of the policy that a record meets, from 1; 0 if it is in scope or its fields are not readable."""
     outside = np.zeros(len(faults.codes), np.int64)
     for code, rule in enumerate(source.scope_rules, start=1):
-        prefixes, others = rule.starts_with, rule.unless_starts_with
 
-        def decide(
-            values: pa.StringArray, equals: tuple[str, ...] = rule.equals, prefixes: Any = prefixes, others: Any = others
-        ) -> pa.Array:
-            found = [
-                v in equals or v.startswith(prefixes) or bool(others and v and not v.startswith(others))
-                for v in values.to_pylist()
-            ]
-            return pa.array(found, pa.bool_())
+        def decide(values: pa.StringArray, rule: OutOfScope = rule) -> pa.Array:
+            others = rule.unless_starts_with
+            is_other = pc.and_not(pc.not_equal(values, ""), _starts_with(values, others)) if others else pa.scalar(False)
+            is_named = pc.or_(pc.is_in(values, pa.array(rule.equals, pa.string())), _starts_with(values, rule.starts_with))
+            return pc.or_(is_named, is_other)
 
         meets = normalise.by_distinct(text(records[rule.column]), decide).to_numpy(zero_copy_only=False)
         outside[meets & (outside == 0) & faults.sound] = code
     return outside
+
+
+def _starts_with(values: pa.StringArray, prefixes: tuple[str, ...]) -> pa.BooleanArray:
+    found = pa.repeat(False, len(values))
+    for prefix in prefixes:
+        found = pc.or_(found, pc.starts_with(values, prefix))
+    return found
 
 
 def _identifiers(records: Mapping[str, pa.Array], source: UsageSource, faults: Faults) -> tuple[pa.StringArray, pa.StringArray]:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,8 @@ NAMES = IDENTIFIER_KEY, SERVING_KEY = "identifier", "serving"
 PSEUDONYM = pa.binary(PSEUDONYM_OCTETS)
 FROM_THE_BEGINNING = date(FIRST_YEAR, 1, 1)
 """First month of a key that succeeds no other."""
+_BLOCK_OCTETS = hashlib.sha256().block_size
+_INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0x5C))
 _FINGERPRINT_LABEL = b"footprint key fingerprint"
 
 
@@ -62,10 +65,21 @@ class Key:
 
     def pseudonyms(self, kind: str, values: pa.StringArray) -> pa.FixedSizeBinaryArray:
         """Pseudonyms of normalised values; each distinct value is hashed once, null stays null."""
-        encoded, begin = pc.dictionary_encode(values), kind.encode() + b"\0"
-        distinct = encoded.dictionary.cast(pa.binary()).to_pylist()
-        hashed = [hmac.digest(self.secret, begin + value, "sha256")[:PSEUDONYM_OCTETS] for value in distinct]
+        encoded = pc.dictionary_encode(values)
+        inner, outer = self._states(kind.encode() + b"\0")
+        hashed = []
+        for value in encoded.dictionary.cast(pa.binary()).to_pylist():
+            within, around = inner.copy(), outer.copy()
+            within.update(value)
+            around.update(within.digest())
+            hashed.append(around.digest()[:PSEUDONYM_OCTETS])
         return _fixed(hashed).take(encoded.indices)
+
+    def _states(self, begin: bytes) -> tuple[Any, Any]:
+        """The two hashes of HMAC (RFC 2104 §2), the key and how each value begins taken in once, not for each value."""
+        secret = self.secret if len(self.secret) <= _BLOCK_OCTETS else hashlib.sha256(self.secret).digest()
+        block = secret.ljust(_BLOCK_OCTETS, b"\0")
+        return hashlib.sha256(block.translate(_INNER) + begin), hashlib.sha256(block.translate(_OUTER))
 
     def record_keys(self, values: pa.StringArray) -> pa.FixedSizeBinaryArray:
         """Keyed 128-bit hashes of record keys (BLAKE2b), which may hold an identifier; null stays null."""

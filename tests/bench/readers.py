@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -34,8 +34,12 @@ from schemas.source import UsageSource, read_source
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT.parent / "shared" / "samples" / "3gpp_open5gs" / "open5gs_PGW_000041.cdr"
 RESULTS = ROOT / "var" / "bench" / "readers.json"
-RECORDS_OF_A_SUBSCRIBER = 4
+FIRST_CHARGING_ID, LAST_CHARGING_ID = 7_000_000, 0x7FFFFF
+"""Charging ids of three octets, as in the sample."""
 HEADER_OCTETS = 52
+SERVICE_DATA_LIST = 34
+MINUS_AS_DIGITS = 2 * 10 + 13
+"""The octet of a minus sign, 0x2D, read as two digits."""
 
 Totals = tuple[int, int, int]
 """Records, octets up and down."""
@@ -58,13 +62,21 @@ def built_record() -> bytes:
     """A PGW-CDR with one container, as far as it is read."""
     instants = [bytes.fromhex(f"2610311{hour}00002b0000") for hour in (0, 1)]
     volume = [element(tag, value.to_bytes(4, "big")) for tag, value in ((12, 1_000_000), (13, 30_000_000))]
-    service = [element(1, b"\x0a"), element(5, instants[0]), element(6, instants[1]), *volume, element(14, instants[1])]
+    service = [
+        element(1, b"\x0a"),
+        element(5, instants[0]),
+        element(6, instants[1]),
+        element(8, b"\x00\x80"),
+        *volume,
+        element(14, instants[1]),
+    ]
     data = element(34, element(16, b"".join(service), True, 0), True)
-    elements = {
-        **{0: b"\x55", 3: bytes.fromhex("00010100000000f0"), 5: (7_000_000).to_bytes(4, "big"), 7: b"internet", 13: instants[0]},
-        **{14: b"\x0e\x10", 15: b"\x00", 17: b"\x01", 18: b"gateway-1", 20: b"\x03\xe9", 27: b"\x00\xf1\x10", 30: b"\x06"},
-    }
-    return element(79, b"".join(element(tag, content) for tag, content in elements.items()) + data, True)
+    first = {0: b"\x55", 3: bytes.fromhex("00010100000000f0"), 5: FIRST_CHARGING_ID.to_bytes(3, "big"), 7: b"internet"}
+    then = {13: instants[0], 14: b"\x0e\x10", 15: b"\x00", 17: b"\x01", 18: b"gateway-1", 20: b"\x03\xe9"}
+    elements = first | then | {23: b"\x08\x00", 27: b"\x00\xf1\x10", 30: b"\x06"}
+    address, node_type = element(0, bytes(4)), element(10, b"\x02", tag_class=0)
+    lists = element(4, address, True) + element(6, address, True) + element(35, node_type, True)
+    return element(79, b"".join(element(tag, content) for tag, content in elements.items()) + lists + data, True)
 
 
 def sample_records() -> list[bytes]:
@@ -85,8 +97,8 @@ def framed(file: bytes) -> Iterator[tuple[int, int]]:
         at += length
 
 
-def charging_file(records: int) -> bytes:
-    """A TS 32.297 file of so many records: the sample's, with other subscribers and charging ids."""
+def charging_file(records: int, records_of_a_subscriber: int = 1) -> bytes:
+    """A TS 32.297 file of so many records: the sample's, with other subscribers, charging ids and opening times."""
     bodies = sample_records()
     repeats = -(-records // len(bodies))
     parts: list[Octets] = []
@@ -94,12 +106,17 @@ def charging_file(records: int) -> bytes:
         framing = struct.pack(">HBBB", len(body), 0xE2, 0x27, 0x08)
         rows = np.tile(np.frombuffer(framing + body, np.uint8), (repeats, 1))
         number = np.arange(repeats, dtype=np.int64) * len(bodies) + nth
-        places = {tag: len(framing) + place for tag, place, _ in elements_of(body, *content_of(body))}
-        rows[:, places[5] : places[5] + 4] = (number + 7_000_000).astype(">u4").view(np.uint8).reshape(-1, 4)
-        subscriber = number // RECORDS_OF_A_SUBSCRIBER
+        places = {tag: (len(framing) + begin, len(framing) + end) for tag, begin, end in elements_of(body, *content_of(body))}
+        begin, end = places[5]
+        charging_id = FIRST_CHARGING_ID + number % (LAST_CHARGING_ID - FIRST_CHARGING_ID)
+        rows[:, begin:end] = charging_id.astype(">u4").view(np.uint8).reshape(-1, 4)[:, begin - end :]
+        subscriber = number // records_of_a_subscriber
         for octet in range(4, 7):
             pair = subscriber // 100 ** (octet - 4) % 100
-            rows[:, places[3] + octet] = pair // 10 | (pair % 10) << 4
+            rows[:, places[3][0] + octet] = pair // 10 | (pair % 10) << 4
+        rows[:, places[3][0] + 7] = 0xF0
+        for octet, opened in ((4, number * 7919 // 60 % 60), (5, number * 7919 % 60)):
+            rows[:, places[13][0] + octet] = opened // 10 << 4 | opened % 10
         parts.append(rows)
     octets = np.concatenate([rows.reshape(repeats, -1) for rows in parts], axis=1).tobytes()
     if repeats * len(bodies) > records:
@@ -176,8 +193,8 @@ class BareWalk:
         while True:
             end = min(at + WINDOW_OCTETS, len(data))
             is_last = end == len(data)
-            count, at, _, _ = walk.frame_records(
-                data, at, end, is_last, True, walk.FORM_OF_TAG, walk.FORM_READ_OF_TAG, *self.bounds
+            count, at, *_ = walk.frame_records(
+                data, at, end, is_last, True, False, walk.FORM_OF_TAG, walk.FORM_READ_OF_TAG, *self.bounds
             )
             done = 0
             while done < count:
@@ -196,8 +213,8 @@ class BareWalk:
 class LockStep:
     """Plain NumPy: all records of a block are walked at once, an element of each at a step."""
 
-    NUMBERS = {5: "chargingID", 17: "recordSequenceNumber"}
-    OF_CONTAINER = {12: "uplinkOctets", 13: "downlinkOctets"}
+    NUMBERS: ClassVar = {5: "chargingID", 17: "recordSequenceNumber"}
+    OF_CONTAINER: ClassVar = {12: "uplinkOctets", 13: "downlinkOctets"}
 
     def columns(self, file: bytes) -> Iterator[dict[str, pa.Array]]:
         """Some columns of the reader, a row a container of service data."""
@@ -291,8 +308,9 @@ class LockStep:
         octets = data[at[:, None] + np.arange(9)].astype(np.int64)
         year, month, day, hour, minute, second, sign, hours, minutes = ((octets >> 4) * 10 + (octets & 15)).T
         days = ((year + 30) * 12 + month - 1).astype("M8[M]").astype("M8[D]").astype(np.int64) + day - 1
-        offset = np.where(sign == 0x2D // 16 * 10 + 13, -1, 1) * (hours * 3600 + minutes * 60)
-        return (days * 86400 + hour * 3600 + minute * 60 + second - offset) * 1_000_000
+        offset = np.where(sign == MINUS_AS_DIGITS, -1, 1) * (hours * 3600 + minutes * 60)
+        instants: Vector = (days * 86400 + hour * 3600 + minute * 60 + second - offset) * 1_000_000
+        return instants
 
 
 def content_of(record: bytes) -> tuple[int, int]:
@@ -356,30 +374,47 @@ def plain_walk(given: Input) -> Totals:
     return records, up, down
 
 
-GRAMMAR = """
-Footprint DEFINITIONS IMPLICIT TAGS ::= BEGIN
-Record ::= CHOICE { pgw [79] Gateway }
-Gateway ::= SET {
-  a0 [0] INTEGER OPTIONAL, a3 [3] OCTET STRING OPTIONAL, a5 [5] INTEGER OPTIONAL, a7 [7] IA5String OPTIONAL,
-  a13 [13] OCTET STRING OPTIONAL, a14 [14] INTEGER OPTIONAL, a15 [15] INTEGER OPTIONAL, a17 [17] INTEGER OPTIONAL,
-  a18 [18] IA5String OPTIONAL, a20 [20] INTEGER OPTIONAL, a22 [22] OCTET STRING OPTIONAL, a27 [27] OCTET STRING OPTIONAL,
-  a30 [30] INTEGER OPTIONAL, a34 [34] SEQUENCE OF Service OPTIONAL }
-Service ::= SET {
-  a1 [1] INTEGER OPTIONAL, a4 [4] INTEGER OPTIONAL, a5 [5] OCTET STRING OPTIONAL, a6 [6] OCTET STRING OPTIONAL,
-  a12 [12] INTEGER OPTIONAL, a13 [13] INTEGER OPTIONAL, a14 [14] OCTET STRING OPTIONAL, a30 [30] INTEGER OPTIONAL }
-END
-"""
-"""The elements that are read, in our own words. 3GPP's modules are not ours to ship, and pycrate's package has them compiled."""
+def grammar(records: Sequence[bytes]) -> str:
+    """ASN.1 of our own that names the elements in some records.
+
+    3GPP's text is not ours to ship, and pycrate's package has it compiled only. Numbers are read as such, other elements as
+    octets; what is constructed and not looked into is stepped over.
+    """
+    services = [(record, at, end) for record in records for at, end in services_of(record)]
+    whole = members_of([(record, *content_of(record)) for record in records], (0, 5, 14, 15, 17, 20, 30), "SEQUENCE OF Service")
+    service = members_of(services, (1, 4, 12, 13, 17, 30), "SEQUENCE {}")
+    return f"""Footprint DEFINITIONS IMPLICIT TAGS ::= BEGIN
+Record ::= CHOICE {{ pgw [79] SET {{ {whole} }} }}
+Service ::= SEQUENCE {{ {service} }}
+END"""
+
+
+def services_of(record: bytes) -> Iterator[tuple[int, int]]:
+    """Where the contents of the containers of service data begin and end."""
+    for tag, at, end in elements_of(record, *content_of(record)):
+        if tag == SERVICE_DATA_LIST:
+            yield from ((begin, stop) for _, begin, stop in elements_of(record, at, end))
+
+
+def members_of(parts: Sequence[tuple[bytes, int, int]], integers: Sequence[int], of_list: str) -> str:
+    """The members of a structure, as met in octets, in the order of their tags."""
+    kinds = {}
+    for octets, begin, end in parts:
+        at = begin
+        for tag, _, after in elements_of(octets, begin, end):
+            constructed = of_list if tag == SERVICE_DATA_LIST else "SEQUENCE {}"
+            kinds[tag] = constructed if octets[at] & 0x20 else "INTEGER" if tag in integers else "OCTET STRING"
+            at = after
+    return ", ".join(f"a{tag} [{tag}] {kind} OPTIONAL" for tag, kind in sorted(kinds.items()))
 
 
 class Asn1Tools:
-    """asn1tools, with a grammar of only the elements that are read: with 3GPP's whole modules it is slower."""
+    """asn1tools, with a grammar of the elements that are in the input: with 3GPP's whole modules it can only be slower."""
 
     def __init__(self) -> None:
         import asn1tools
 
-        # A sequence is read as a set, so that elements between the ones that are named are stepped over.
-        self.grammar = asn1tools.compile_string(GRAMMAR.replace("Service ::= SET", "Service ::= SEQUENCE"), "ber")
+        self.grammar = asn1tools.compile_string(grammar(sample_records()), "ber")
 
     def __call__(self, given: Input) -> Totals:
         file, records, up, down = given.octets, 0, 0, 0
@@ -482,6 +517,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tests.bench.readers", description=__doc__)
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--runs", type=int, default=7)
+    # A file of minutes holds few records of anyone, and what is said of a subscriber is said once in a block.
+    parser.add_argument("--records-of-a-subscriber", type=int, default=1)
     options = parser.parse_args(arguments)
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
@@ -498,7 +535,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         each = engines(say)
         inputs = {
-            count: Input(charging_file(count), count, source, (identifier, serving))
+            count: Input(charging_file(count, options.records_of_a_subscriber), count, source, (identifier, serving))
             for count in {max(200, int(options.records * engine.share)) for engine in each}
         }
         given = {engine.name: inputs[max(200, int(options.records * engine.share))] for engine in each}

@@ -1,0 +1,698 @@
+"""Fuzzing of the reader of charging records: what it says of an input is the feedback, and inputs that make it say more are kept.
+
+Run as ``PYTHONPATH=. python -m tests.fuzz.charging [--minutes 10] [--format ts32297|ber] [--seed 0]``. The walk is machine code,
+which a fuzzer that instruments Python (atheris) does not see into; so coverage is of statements about the input: faults,
+warnings, refusals, which columns are filled, how much of each. Findings go to ``tests/fuzz/findings/``, cut down; the inputs to
+keep for the tests go to ``tests/fuzz/corpus/<format>/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import functools
+import hashlib
+import io
+import random
+import re
+import sys
+import time
+import traceback
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.decode import EVERY_RECORD
+from jobs.readers.block import Block, ReadFault, Tally
+from jobs.readers.charging import file_header, parts, read_charging
+from schemas.source import CHARGING_COLUMNS, Charging
+from tests.readers import ber
+from tests.readers.ber import Element
+
+FormatName = Literal["ts32297", "ber"]
+FORMATS: tuple[FormatName, ...] = ("ts32297", "ber")
+HERE = Path(__file__).parent
+CORPUS, FINDINGS = HERE / "corpus", HERE / "findings"
+SAMPLES = HERE.parents[2] / "shared" / "samples"
+CURRENT = HERE.parents[1] / "var" / "fuzz"
+
+SECONDS_OF_AN_INPUT = 2.0
+"""Of the processor: others may use it too."""
+SECONDS_TO_GIVE_UP = 60
+LARGEST_INPUT_OCTETS = 1 << 14
+LARGEST_KEPT_OCTETS, MOST_KEPT = 2 << 10, 150
+WINDOWS = (8 << 20, 192)
+"""One that holds every input as a whole, and one that cuts records."""
+PART_OCTETS = 300
+
+LAYOUTS = (
+    EVERY_RECORD,
+    Charging(
+        record_types=("pgw", "chf"),
+        volumes="service_data_else_traffic_volumes",
+        reporting_level="rating_group",
+        total_without_directions="down",
+        short_timestamp_zone="Europe/Paris",
+    ),
+    Charging(record_types=("sgw", "sgsn"), volumes="traffic_volumes", reporting_level="both"),
+    Charging(record_types=("pgw",), volumes="service_data_else_traffic_volumes", reporting_level="service"),
+)
+
+
+class Finding(Exception):
+    """The reader broke a promise on an input; the text begins with which."""
+
+
+# What is checked of an input
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the reader said of an input."""
+
+    rows: pa.Table | None
+    """Columns and positions; null if nothing was read."""
+    tally: Tally
+    refusal: str | None
+
+
+def layout_of(octets: bytes) -> Charging:
+    """One of the layouts, by the input: the same whenever it is read."""
+    return LAYOUTS[zlib.crc32(octets) % len(LAYOUTS)]
+
+
+def look(octets: bytes, name: FormatName, is_in_all_ways: bool = True) -> Reading:
+    """Read an input, in all ways unless that is left out, and check what the reader promises of any. Raises Finding."""
+    _compile()
+    begun = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = read(octets, name, WINDOWS[0])
+        check_positions(whole)
+        if whole.refusal is None:
+            check_octets(octets, whole)
+            check_numbers(whole)
+            for way, other in _other_ways(octets, name) if is_in_all_ways else ():
+                if other.refusal is None:
+                    check_same(way, whole, other)
+    if (took := time.process_time() - begun) > SECONDS_OF_AN_INPUT:
+        raise Finding(f"slow: {took:.1f} s for {len(octets)} octets")
+    return whole
+
+
+@functools.cache
+def _compile() -> None:
+    """Have the walk compiled before a time is taken."""
+    for name in FORMATS:
+        for octets in (*seeds(name)[:2], b"\0junk"):
+            read(octets, name, WINDOWS[0])
+
+
+def read(octets: bytes, name: FormatName, window_octets: int) -> Reading:
+    """What the reader says of an input. Raises Finding for any other exception than ReadFault."""
+    blocks: list[Block] = []
+    tally = Tally()
+
+    def take() -> None:
+        blocks.extend(
+            read_charging(
+                pa.BufferReader(octets),
+                layout_of(octets),
+                name == "ts32297",
+                CHARGING_COLUMNS,
+                tally,
+                window_octets=window_octets,
+            )
+        )
+
+    return Reading(refusal=_refusal(take), tally=tally, rows=_table(blocks))
+
+
+def _refusal(take: Callable[[], None]) -> str | None:
+    try:
+        take()
+    except ReadFault as fault:
+        return str(fault)
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise Finding(f"raised: {type(error).__name__} {error} in {Path(at.filename).name} {at.name}") from error
+    return None
+
+
+def _table(blocks: Sequence[Block]) -> pa.Table | None:
+    tables = []
+    for block in blocks:
+        rows = len(block.ordinals)
+        index = np.zeros(rows, np.int64) if block.interval_index is None else block.interval_index
+        if not len(block.records) == rows == len(block.offsets) == len(block.faults) == len(index):
+            raise Finding("ragged: columns of a block differ in length")
+        block.records.validate(full=True)
+        positions = {"ordinal": block.ordinals, "offset": block.offsets, "fault": block.faults, "interval": index}
+        tables.append(pa.table(dict(zip(block.records.schema.names, block.records.columns, strict=True)) | positions))
+    return pa.concat_tables(tables).combine_chunks() if tables else None
+
+
+def _other_ways(octets: bytes, name: FormatName) -> Iterator[tuple[str, Reading]]:
+    """The same file read through a small window, and in parts that are put together."""
+    if name == "ber" or file_header(octets).length_octets <= WINDOWS[1]:
+        yield "window", read(octets, name, WINDOWS[1])
+    found: list[Any] = []
+    if _refusal(lambda: found.extend(parts(pa.BufferReader(octets), name == "ts32297", PART_OCTETS))) is not None:
+        return
+    blocks: list[Block] = []
+    tallies = [Tally() for _ in found]
+
+    def take() -> None:
+        for part, tally in zip(found, tallies, strict=True):
+            stream = pa.BufferReader(octets)
+            blocks.extend(read_charging(stream, layout_of(octets), name == "ts32297", CHARGING_COLUMNS, tally, part))
+
+    refusal = _refusal(take)
+    sums = ("records", "octets", "octets_header", "octets_records", "octets_padding", "octets_quarantined", "spans_quarantined")
+    together = Tally(**{each: sum(getattr(tally, each) for tally in tallies) for each in sums})
+    yield "parts", Reading(_table(blocks), together, refusal)
+
+
+def check_octets(octets: bytes, reading: Reading) -> None:
+    """Every octet is header, record, padding or quarantined."""
+    tally = reading.tally
+    of_kinds = (tally.octets_header, tally.octets_records, tally.octets_padding, tally.octets_quarantined)
+    if min(of_kinds) < 0 or sum(of_kinds) != len(octets) or tally.octets != len(octets):
+        raise Finding(f"octets: {of_kinds} of {len(octets)}, tallied {tally.octets}")
+
+
+def check_positions(reading: Reading) -> None:
+    """Ordinals go up by one with each record, intervals within it; records begin behind each other."""
+    if reading.rows is None:
+        return
+    ordinal, offset, interval = (reading.rows[name].to_numpy() for name in ("ordinal", "offset", "interval"))
+    is_first = interval == 0
+    if not is_first[0] or ordinal[0] != 1 or (np.diff(ordinal) != is_first[1:]).any():
+        raise Finding("ordinals: they do not go up by one with each record")
+    if (np.diff(interval)[~is_first[1:]] != 1).any():
+        raise Finding("intervals: they do not go up by one within a record")
+    if (offset < 0).any() or (np.diff(offset)[is_first[1:]] <= 0).any() or (np.diff(offset)[~is_first[1:]] != 0).any():
+        raise Finding("offsets: records do not begin behind each other")
+    if reading.refusal is None and int(ordinal[-1]) != reading.tally.records:
+        raise Finding(f"records: {ordinal[-1]} in rows, {reading.tally.records} tallied")
+
+
+def check_numbers(reading: Reading) -> None:
+    """No number is negative, and volumes are never null."""
+    if reading.rows is None:
+        return
+    for name in CHARGING_COLUMNS:
+        column = reading.rows[name]
+        if pa.types.is_integer(column.type) and (column.drop_null().to_numpy() < 0).any():
+            raise Finding(f"negative: {name}")
+    for name in ("uplinkOctets", "downlinkOctets"):
+        if reading.rows[name].null_count:
+            raise Finding(f"null: {name}")
+
+
+def check_same(way: str, one: Reading, other: Reading) -> None:
+    """Rows and octets of each kind do not depend on the way a file is read."""
+    if (one.rows is None) != (other.rows is None):
+        raise Finding(f"{way}: there are rows in one way only")
+    if one.rows is not None and other.rows is not None and not one.rows.equals(other.rows):
+        if one.rows.num_rows != other.rows.num_rows:
+            raise Finding(f"{way}: {one.rows.num_rows} rows, {other.rows.num_rows} in the other way")
+        differing = [name for name in one.rows.schema.names if not one.rows[name].equals(other.rows[name])]
+        raise Finding(f"{way}: these differ: {', '.join(differing)}")
+    kinds = ("records", "octets", "octets_header", "octets_records", "octets_padding", "octets_quarantined", "spans_quarantined")
+    for kind in kinds:
+        if getattr(one.tally, kind) != getattr(other.tally, kind):
+            raise Finding(f"{way}: {kind} {getattr(one.tally, kind)}, {getattr(other.tally, kind)} in the other way")
+    if way == "window" and one.tally.warnings != other.tally.warnings:
+        raise Finding(f"{way}: warnings {one.tally.warnings}, {other.tally.warnings} in the other way")
+
+
+# What the reader said, as features
+
+
+def features(octets: bytes, reading: Reading) -> frozenset[str]:
+    """What the reader said of an input, roughly: numbers by their magnitude, columns by whether they are filled."""
+    tally, rows = reading.tally, reading.rows
+    layout = LAYOUTS.index(layout_of(octets))
+    found = {f"refused {re.sub(r'[0-9]+', 'n', reading.refusal)}"} if reading.refusal else set()
+    for kind in ("records", "octets_padding", "octets_quarantined", "spans_quarantined"):
+        found.add(f"{kind} {min(4, int(getattr(tally, kind)).bit_length())}")
+    found |= {f"warning {name}" for name in tally.warnings}
+    found |= {
+        f"node days {min(2, len(tally.node_days))}",
+        f"lost {None if tally.records_lost is None else tally.records_lost > 0}",
+    }
+    if rows is None:
+        return frozenset(found)
+    found.add(f"intervals {min(3, int(rows['interval'].to_numpy().max()).bit_length())}")
+    kinds = rows["recordType"].to_pylist()
+    found |= {f"{kind} {fault} {layout}" for kind, fault in zip(kinds, rows["fault"].to_pylist(), strict=True)}
+    for name in CHARGING_COLUMNS:
+        for kind, value in zip(kinds, rows[name].to_pylist(), strict=True):
+            found.add(f"{kind} {name} {_magnitude(value)}")
+    return frozenset(found)
+
+
+def _magnitude(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return ("?" if "?" in value or "\ufffd" in value else "text") if value else "empty"
+    if isinstance(value, int):
+        return str(min(4, (value.bit_length() + 15) // 16))
+    return "instant"
+
+
+# Seeds
+
+
+def built() -> list[Element]:
+    """Small records of every kind that is read."""
+    at = datetime(2026, 10, 31, 18, tzinfo=UTC)
+    stamps = [ber.stamp(at + timedelta(hours=hours)) for hours in range(3)]
+    own = {"servedIMSI": ber.tbcd("001010123456789"), "chargingID": 7, "recordOpeningTime": stamps[0], "duration": 7200}
+    node = {"recordSequenceNumber": 1, "nodeID": "n1", "localSequenceNumber": 9, "accessPointNameNI": "internet", "rATType": 6}
+    place = {"servingNodePLMNIdentifier": ber.plmn("001", "01"), "gatewayAddress": ber.gsn_address(bytes(4))}
+    gateway = own | node | place
+    volumes = tuple(ber.traffic_volume(up=1 << 33, down=200, changeTime=stamp) for stamp in stamps[1:])
+    services = (
+        ber.service_data(
+            ratingGroup=10, timeOfFirstUsage=stamps[0], timeOfLastUsage=stamps[1], up=5, down=7, timeOfReport=stamps[1]
+        ),
+        ber.service_data(ratingGroup=10, serviceIdentifier=3, up=5, down=7, timeOfReport=stamps[2], rATType=1),
+    )
+    used = ber.unit_usage(
+        10,
+        ber.used_units(total=12, up=5, down=7, triggerTimeStamp=stamps[1], timeOfFirstUsage=stamps[0], rATType=51),
+        ber.used_units(total=12, triggerTimeStamp=stamps[2], localSequenceNumber=2),
+    )
+    late = ber.unit_usage(20, ber.used_units(up=1, down=2), is_group_last=True)
+    return [
+        ber.record("pgw", recordType=85, **gateway, listOfTrafficVolumes=volumes, listOfServiceData=services),
+        ber.record("pgw", recordType=85, **gateway, listOfTrafficVolumes=volumes, stopTime=stamps[2]),
+        ber.record("sgw", recordType=84, **gateway, listOfTrafficVolumes=volumes, servedMSISDN=ber.msisdn("33612345678")),
+        ber.record("egsn", recordType=70, **gateway, listOfServiceData=services[1:]),
+        ber.record("sgsn", recordType=18, **own | {"recordOpeningTime": stamps[0][:6]}, listOfTrafficVolumes=volumes[:1]),
+        ber.record(
+            "chf",
+            recordType=200,
+            nodeID="chf",
+            subscriberIdentifier=ber.subscriber(1, "imsi-001010123456789"),
+            listOfMultipleUnitUsage=(used, late),
+            recordOpeningTime=stamps[0],
+            duration=3600,
+            chargingID=9,
+            recordSequenceNumber=3,
+            localSequenceNumber=4,
+            chargingSessionIdentifier="session-é",
+            pDUSessionChargingInformation=ber.pdu_session("33612345678", userRoamerInOut=1, rATType=51, accessPointNameNI="web"),
+        ),
+        ber.record(
+            "chf", recordType=200, subscriberIdentifier=ber.subscriber(0, "msisdn-33612345678"), recordOpeningTime=stamps[0]
+        ),
+        ber.record("pgw", recordType=85, recordOpeningTime=stamps[0], chargingID=-1, duration=1 << 40),
+    ]
+
+
+def seeds(name: FormatName) -> list[bytes]:
+    """Files to begin with: built, of the samples if they are there, and kept ones."""
+    records = [ber.encoded(one, is_indefinite) for one in built() for is_indefinite in (False, True)]
+    records += [one for path in sorted(SAMPLES.glob("3gpp_*/*.cdr")) for one in _sample_records(path.read_bytes())]
+    kept = [path.read_bytes() for path in sorted((CORPUS / name).glob("*.bin"))]
+    if name == "ber":
+        blocks = [ber.in_blocks(records[:4], 512, filler) for filler in (0x00, 0xFF)]
+        return [*records, *blocks, b"".join(records[:4]), b"".join(records[-3:]), *kept]
+    forms = (ber.OPEN5GS, ber.FREE5GC, replace(ber.OPEN5GS, lost_indicator=130), replace(ber.FREE5GC, knows_length=False, cdrs=7))
+    files = [ber.file_of([one], forms[place % len(forms)]) for place, one in enumerate(records)]
+    together = [ber.file_of(records[:4], form, (b"\0" * 5, b"\xff" * 9, b"junk")) for form in forms]
+    return [*files, *together, ber.vendor_file_of(records[:3]), *kept]
+
+
+def _sample_records(file: bytes) -> Iterator[bytes]:
+    """The first records of a sample."""
+    at = file_header(file).length_octets
+    for _ in range(3):
+        if at + 5 > len(file):
+            return
+        octets, begin = int.from_bytes(file[at : at + 2], "big"), at + (5 if file[at + 2] >> 5 == 7 else 4)
+        at = begin + octets
+        yield file[begin:at]
+
+
+# Mutations
+
+INTERESTING = bytes(
+    [0, 1, 2, 0x1F, 0x2B, 0x2D, 0x30, 0x3F, 0x7F, 0x80, 0x81, 0x82, 0x84, 0x88, 0x9F, 0xA0, 0xB4, 0xBF, 0xFE, 0xFF]
+)
+LENGTHS = (b"\0", b"\1", b"\x7f", b"\x80", b"\x81\x80", b"\x82\x01\x00", b"\x84\xff\xff\xff\xff", b"\x88" + b"\xff" * 8, b"\xff")
+PIECES = (
+    b"\0\0",
+    b"\0" * 7,
+    b"\xff" * 7,
+    b"\0",
+    b"\xff",
+    b"junk",
+    b"\x30\x80",
+    b"\x30\x00",
+    b"\xbf\x4f\x80",
+    b"\xbf\x81\x48\x80",
+)
+CONTENTS = (
+    b"",
+    b"\xff",
+    b"\x80\0\0\0",
+    b"\xff" * 8,
+    b"\x7f" + b"\xff" * 7,
+    b"\1" + bytes(8),
+    b"\0" * 9,
+    b"\x26\x02\x29\0\0\0",
+    b"2" * 40,
+)
+DEEPEST = 40
+
+
+def parsed(octets: bytes, depth: int = 0) -> tuple[Element, ...] | None:
+    """Elements of definite or indefinite lengths; null if the octets are none."""
+    found, at = [], 0
+    while at < len(octets):
+        one = _element_at(octets, at, depth)
+        if one is None:
+            return None
+        found.append(one[0])
+        at = one[1]
+    return tuple(found)
+
+
+def _element_at(octets: bytes, at: int, depth: int) -> tuple[Element, int] | None:
+    first, at = octets[at], at + 1
+    number = first & 31
+    if number == 31:
+        number = 0
+        for _ in range(2):
+            if at >= len(octets):
+                return None
+            number, at = number << 7 | octets[at] & 127, at + 1
+            if octets[at - 1] < 128:
+                break
+    if at >= len(octets) or depth > DEEPEST:
+        return None
+    length, at = octets[at], at + 1
+    if length == 128:
+        inside: list[Element] = []
+        while octets[at : at + 2] != b"\0\0":
+            one = _element_at(octets, at, depth + 1) if at < len(octets) else None
+            if one is None:
+                return None
+            inside.append(one[0])
+            at = one[1]
+        return Element(number, tuple(inside), first & 0xC0), at + 2
+    if length > 128:
+        count = length & 127
+        length, at = int.from_bytes(octets[at : at + count], "big"), at + count
+    if at + length > len(octets):
+        return None
+    content = octets[at : at + length]
+    within = parsed(content, depth + 1) if first & 0x20 else None
+    return Element(number, content if within is None else within, first & 0xC0), at + length
+
+
+def mutated_element(one: Element, chance: random.Random) -> Element:
+    """An element with a change somewhere inside; what encloses it fits again once it is encoded."""
+    if isinstance(one.content, bytes) or not one.content or chance.random() < 0.15:
+        return _changed(one, chance)
+    content = list(one.content)
+    place = chance.randrange(len(content))
+    match chance.randrange(8):
+        case 0:
+            del content[place]
+        case 1:
+            content.insert(chance.randrange(len(content) + 1), content[place])
+        case 2:
+            other = chance.randrange(len(content))
+            content[place], content[other] = content[other], content[place]
+        case _:
+            content[place] = mutated_element(content[place], chance)
+    return replace(one, content=tuple(content))
+
+
+def _changed(one: Element, chance: random.Random) -> Element:
+    match chance.randrange(6):
+        case 0:
+            return replace(
+                one, number=chance.choice((0, 1, 3, 5, 6, 11, 12, 13, 14, 16, 17, 34, one.number + 1, 200, 300, 20_000))
+            )
+        case 1:
+            return replace(one, tag_class=chance.choice((0, 0x40, 0x80, 0xC0)))
+        case 2:
+            return replace(one, content=chance.choice(CONTENTS))
+        case 3:
+            nested = one
+            for _ in range(chance.choice((1, 3, 30))):
+                nested = Element(one.number, (nested,), one.tag_class)
+            return nested
+        case 4 if isinstance(one.content, tuple):
+            return replace(one, content=one.content * chance.choice((2, 5, 20)))
+        case _:
+            octets = one.content if isinstance(one.content, bytes) else ber.encoded(one)
+            return replace(one, content=mutated_octets(octets, chance))
+
+
+def mutated_octets(octets: bytes, chance: random.Random) -> bytes:
+    """Octets with a change that knows nothing of what they mean."""
+    changed = bytearray(octets)
+    at, many = (chance.randrange(len(changed)) if changed else 0), chance.choice((1, 1, 2, 4, 8, 30))
+    match chance.randrange(8):
+        case 0 if changed:
+            for _ in range(many):
+                changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+        case 1 if changed:
+            for _ in range(many):
+                changed[chance.randrange(len(changed))] = chance.choice(INTERESTING)
+        case 2:
+            del changed[at:]
+        case 3:
+            del changed[at : at + many]
+        case 4:
+            changed[at:at] = chance.choice(PIECES) * chance.choice((1, 1, 3, 200))
+        case 5:
+            changed[at:at] = changed[at : at + many * 10]
+        case 6:
+            changed[at : at + 1] = chance.choice(LENGTHS)
+        case _:
+            changed[at:at] = chance.randbytes(many)
+    return bytes(changed)
+
+
+def mutated(octets: bytes, other: bytes, name: FormatName, chance: random.Random) -> bytes:
+    """An input made from one, or two."""
+    match chance.randrange(6):
+        case 0:
+            octets = octets[: chance.randrange(len(octets) + 1)] + other[chance.randrange(len(other) + 1) :]
+        case 1 | 2:
+            octets = mutated_octets(octets, chance)
+        case _:
+            octets = (_mutated_file if name == "ts32297" else _mutated_records)(octets, other, chance)
+    while chance.random() < 0.25:
+        octets = mutated_octets(octets, chance)
+    return octets[:LARGEST_INPUT_OCTETS]
+
+
+def _mutated_records(octets: bytes, other: bytes, chance: random.Random) -> bytes:
+    found = parsed(octets)
+    if not found:
+        return mutated_octets(octets, chance)
+    records = list(found)
+    if chance.random() < 0.1:
+        records += parsed(other) or ()
+    place = chance.randrange(len(records))
+    records[place] = mutated_element(records[place], chance)
+    gap = chance.choice(PIECES) * chance.choice((1, 2, 100)) if chance.random() < 0.1 else b""
+    return gap.join(ber.encoded(one, is_indefinite=chance.random() < 0.2) for one in records)
+
+
+def _mutated_file(octets: bytes, other: bytes, chance: random.Random) -> bytes:
+    """A change to a record of a file, whose CDR header then says its length again."""
+    begin = int.from_bytes(octets[4:8], "big")
+    spans = list(_cdrs(octets, begin))
+    if not spans:
+        return mutated_octets(octets, chance)
+    head, at, end = chance.choice(spans)
+    if chance.random() < 0.15:  # padding or something else between two records
+        return octets[:head] + chance.choice(PIECES) * chance.choice((1, 2, 100)) + octets[head:]
+    record = octets[at:end]
+    if chance.random() < 0.1 and (from_other := list(_cdrs(other, int.from_bytes(other[4:8], "big")))):
+        _, at_other, end_other = chance.choice(from_other)
+        record = other[at_other:end_other]
+    record = _mutated_records(record, b"", chance)[:0xFFFF]
+    changed = octets[:head] + len(record).to_bytes(2, "big") + octets[head + 2 : at] + record + octets[end:]
+    return len(changed).to_bytes(4, "big") + changed[4:] if chance.random() < 0.8 else changed
+
+
+def _cdrs(octets: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Where CDR headers and their records begin and end, as far as they follow each other."""
+    while at > 0 and at + 5 <= len(octets):
+        begin = at + (5 if octets[at + 2] >> 5 == 7 else 4)
+        end = begin + int.from_bytes(octets[at : at + 2], "big")
+        if end > len(octets) or end == begin:
+            return
+        yield at, begin, end
+        at = end
+
+
+# Cutting down
+
+
+def cut_down(octets: bytes, still: Callable[[bytes], bool], tries: int = 3000) -> bytes:
+    """The least octets found, by leaving out ever smaller pieces, for which something still holds."""
+    piece = max(1, len(octets) // 2)
+    while True:
+        at, has_shrunk = 0, False
+        while at < len(octets) and tries > 0:
+            tries -= 1
+            shorter = octets[:at] + octets[at + piece :]
+            if still(shorter):
+                octets, has_shrunk = shorter, True
+            else:
+                at += piece
+        if tries <= 0 or (piece == 1 and not has_shrunk):
+            return octets
+        piece = max(1, piece // 2)
+
+
+def finding(octets: bytes, name: FormatName) -> str | None:
+    """What a look at an input finds; null if the reader keeps its promises."""
+    try:
+        look(octets, name)
+    except Finding as found:
+        return str(found)
+    return None
+
+
+def _kind(found: str) -> str:
+    return re.sub(r"[0-9]+", "n", found)
+
+
+def keep_finding(octets: bytes, name: FormatName, found: str) -> Path:
+    """Write an input, cut down, and what it finds."""
+    least = cut_down(octets, lambda shorter: _kind(finding(shorter, name) or "") == _kind(found))
+    FINDINGS.mkdir(parents=True, exist_ok=True)
+    path = FINDINGS / f"{name}-{hashlib.sha256(_kind(found).encode()).hexdigest()[:12]}.bin"
+    path.write_bytes(least)
+    path.with_suffix(".txt").write_text(f"{finding(least, name) or found}\n{least.hex()}\n", encoding="utf-8")
+    return path
+
+
+def smallest_corpus(pool: dict[frozenset[str], bytes], name: FormatName, until: float) -> list[bytes]:
+    """Inputs to keep, cut down: such that together say all that any of them says, most first, then the smallest others."""
+    small = sorted((item for item in pool.items() if len(item[1]) <= LARGEST_KEPT_OCTETS), key=lambda item: len(item[1]))
+    says_first: dict[str, frozenset[str]] = {}
+    for said_here, _ in small:
+        for feature in said_here:
+            says_first.setdefault(feature, said_here)
+    unsaid, chosen = set(says_first), list[tuple[frozenset[str], bytes]]()
+    while unsaid and len(chosen) < MOST_KEPT:
+        most = max(dict.fromkeys(says_first.values()), key=lambda said_here: (len(said_here & unsaid), -len(pool[said_here])))
+        chosen.append((most, pool[most]))
+        unsaid -= most
+    chosen += [item for item in small if item not in chosen][: MOST_KEPT - len(chosen)]
+
+    def says_the_same(shorter: bytes, said_here: frozenset[str]) -> bool:
+        try:
+            return features(shorter, look(shorter, name)) == said_here
+        except Finding:
+            return False
+
+    kept = []
+    for said_here, octets in chosen:
+        tries = 60 if time.monotonic() < until else 0
+        kept.append(cut_down(octets, lambda shorter, said_here=said_here: says_the_same(shorter, said_here), tries))  # type: ignore[misc]
+    return kept
+
+
+def fuzz(name: FormatName, minutes: float, seed: int, say: Callable[[str], None]) -> int:
+    """Fuzz for some minutes; give how many kinds of finding there were."""
+    chance = random.Random(seed)
+    pool: dict[frozenset[str], bytes] = {}
+    said: set[str] = set()
+    interesting: list[bytes] = []
+    found: dict[str, Path] = {}
+    CURRENT.mkdir(parents=True, exist_ok=True)
+    current = CURRENT / f"{name}.current"
+    queue = seeds(name)
+    begun, tried, told = time.monotonic(), 0, 0.0
+    with current.open("wb", buffering=0) as file:
+        while queue or time.monotonic() - begun < minutes * 60:
+            if queue:
+                octets = queue.pop()
+            else:
+                base = chance.choice(interesting[-50:] if chance.random() < 0.3 else interesting)
+                octets = mutated(base, chance.choice(interesting), name, chance)
+            file.seek(0)
+            file.truncate()
+            file.write(octets)  # if the reader never comes back, this is the input
+            faulthandler.dump_traceback_later(SECONDS_TO_GIVE_UP, exit=True)
+            tried += 1
+            try:
+                reading = look(octets, name, is_in_all_ways=chance.random() < 0.25)
+                signature = features(octets, reading)
+                if signature not in pool:
+                    look(octets, name)
+            except Finding as error:
+                if _kind(str(error)) not in found:
+                    faulthandler.cancel_dump_traceback_later()
+                    found[_kind(str(error))] = path = keep_finding(octets, name, str(error))
+                    say(f"FOUND {error}: {path.name}, {path.stat().st_size} octets")
+                continue
+            if signature not in pool or len(octets) < len(pool[signature]):
+                if signature not in pool and (signature - said or chance.random() < 0.1 or len(interesting) < 50):
+                    interesting.append(octets)
+                    said |= signature
+                pool[signature] = octets
+            if (elapsed := time.monotonic() - begun) - told >= 30:
+                told = elapsed
+                say(
+                    f"{elapsed:4.0f} s: {tried:,} inputs, {len(pool):,} signatures, {len(said):,} features, {len(found)} findings"
+                )
+    faulthandler.cancel_dump_traceback_later()
+    say(f"{tried:,} inputs, {len(pool):,} signatures, {len(said):,} features, {len(found)} kinds of finding")
+    kept = smallest_corpus(pool, name, time.monotonic() + 60)
+    folder = CORPUS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.bin"):
+        path.unlink()
+    for octets in kept:
+        (folder / f"{hashlib.sha256(octets).hexdigest()[:16]}.bin").write_bytes(octets)
+    say(f"{len(kept)} inputs of {sum(map(len, kept)):,} octets are kept in {folder.relative_to(HERE.parents[1])}")
+    return len(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fuzz one format or both; 1 if there was a finding."""
+    parser = argparse.ArgumentParser(prog="tests.fuzz.charging")
+    parser.add_argument("--minutes", type=float, default=10, help="for each format")
+    parser.add_argument("--format", choices=FORMATS, help="one format only")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    pa.set_cpu_count(1)
+    out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", line_buffering=True)
+
+    def say(line: str) -> None:
+        out.write(line + "\n")
+
+    findings = 0
+    for name in [options.format] if options.format else FORMATS:
+        say(f"{name}: {options.minutes:g} minutes")
+        findings += fuzz(name, options.minutes, options.seed, say)
+    out.detach()
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
