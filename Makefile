@@ -2,9 +2,11 @@
 
 MONTH ?= 2026-10
 MINUTES ?= 10
+RECORDS ?= 5000000
+RUNS ?= 3
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench-readers fuzz airflow stop clean
+.PHONY: help setup run test check bench bench-readers fuzz airflow stop clean
 MAKEFLAGS += --no-print-directory
 
 CODE := dags jobs factors schemas data_quality tests .setup
@@ -31,6 +33,9 @@ check: setup ## Lint, type-check, and see whether what is generated is fresh.
 	@echo "mypy .setup"; .venv/bin/mypy --no-error-summary --strict .setup/*.py
 	@echo "locks"; .venv/bin/python .setup/lock.py check
 	@echo "factors"; .venv/bin/python -m factors check
+
+bench: setup ## Measure a month beside DuckDB and Polars scripts, RECORDS=5000000 RUNS=3.
+	@$(WITH_ENVIRONMENT) exec python -m tests.bench.month --records "$(RECORDS)" --runs "$(RUNS)"
 
 bench-readers: setup ## Measure the readers of binary records beside other decoders: records per second and core.
 	@$(WITH_ENVIRONMENT) exec python -m tests.bench.readers
