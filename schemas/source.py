@@ -387,6 +387,15 @@ def read_sources(folder: Path) -> dict[str, Source]:
     sources = {path.stem: read_source(path) for path in sorted(folder.glob("*.toml"))}
     if not sources:
         raise SourceError(f"{folder}: holds no source (*.toml)")
+    by_type = {
+        record_type: name
+        for name, source in sources.items()
+        for record_type in (source.charging.record_types if source.charging else ())
+    }
+    if {"sgw", "pgw"} <= set(by_type):
+        raise SourceError(
+            f"{folder}: {by_type['sgw']} counts sgw records and {by_type['pgw']} pgw records, which measure the same octets"
+        )
     return sources
 
 

@@ -241,3 +241,12 @@ def test_a_zone_is_an_iana_name():
     assert zone("Europe/Paris") == ZoneInfo("Europe/Paris")
     with pytest.raises(ValueError, match=r"^\.\./etc/passwd is not an IANA time zone$"):
         zone("../etc/passwd")
+
+
+def test_serving_and_packet_gateway_records_of_two_sources_are_refused_since_they_measure_the_same_octets(tmp_path):
+    text = (SHIPPED / "pgw_ts32297.toml").read_text(encoding="utf-8")
+    (tmp_path / "pgw.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "sgw.toml").write_text(text.replace('record_types = ["pgw"]', 'record_types = ["sgw"]'), encoding="utf-8")
+
+    with pytest.raises(SourceError, match=r"sgw counts sgw records and pgw pgw records, which measure the same octets$"):
+        read_sources(tmp_path)
