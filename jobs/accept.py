@@ -394,7 +394,7 @@ class _Reading:
 
     def balances(self, deliveries: Mapping[int, Delivery], batch: Batch) -> list[dict[str, Any]]:
         """Balance rows of every file. Raises Refused, naming the first file whose balance does not close."""
-        tallies = self._tallies()
+        tallies = self._tallies
         counted = {row.file_number: row.asDict() for row in collected(self._counted())}
         rows = [_balance(deliveries[n], batch, tally, counted.get(n, {})) for n, tally in tallies.items()]
         for row in rows:
@@ -404,7 +404,7 @@ class _Reading:
     def completeness(self, batch: Batch) -> list[dict[str, Any]]:
         """Rows of ``completeness``: the sequence numbers of every network element, by file and day."""
         together: dict[tuple[int, str, str], NodeDay] = {}
-        for number, tally in self._tallies().items():
+        for number, tally in self._tallies.items():
             for node, day, *found in tally["node_days"]:
                 before, numbered = together.get((number, node, day)), NodeDay(*found)
                 together[number, node, day] = before.with_more(numbered) if before else numbered
@@ -414,7 +414,9 @@ class _Reading:
             for (number, node, day), numbered in sorted(together.items())
         ]
 
+    @functools.cached_property
     def _tallies(self) -> dict[int, dict[str, Any]]:
+        """What was counted of each file, its parts together."""
         found: dict[int, dict[str, Any]] = {}
         for row in self.frame.where("kind = 'tally'").select("file_number", "tally").collect():
             part = json.loads(row.tally)

@@ -110,8 +110,8 @@ class ChargingReader(DataSourceReader):
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """Arrow batches of SCHEMA."""
         assert isinstance(partition, _Piece)
-        whole = self.source.model_copy(update={"key": CHARGING_COLUMNS})  # every column may leave, as the caller asked
-        for block in read_records(partition.place, partition.size_octets, whole, Tally(), partition.part):
+        where_from = (partition.place, partition.size_octets, self.source, Tally(), partition.part)
+        for block in read_records(*where_from, columns=CHARGING_COLUMNS):
             columns: dict[str, Any] = {name: block.records.column(name) for name in CHARGING_COLUMNS}
             if not self.is_clear:
                 columns |= {name: masked_texts(columns[name]) for name in _IDENTIFYING}

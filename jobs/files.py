@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 from pyarrow import fs
@@ -42,27 +42,35 @@ def parts_of(place: str, size_octets: int, source: Source, part_octets: int) -> 
         return [WHOLE]
 
 
-def read_records(place: str, size_octets: int, source: Source, tally: Tally, part: Part = WHOLE) -> Iterator[Block]:
-    """Yield the whitelisted columns of the records of a file, or of a part of it, with their positions.
+def read_records(
+    place: str,
+    size_octets: int,
+    source: Source,
+    tally: Tally,
+    part: Part = WHOLE,
+    columns: Sequence[str] | None = None,
+) -> Iterator[Block]:
+    """Yield columns of a file's records, or of a part's, with their positions: the whitelisted ones unless others are named.
 
     Raises:
         ReadFault: the file cannot be read further, or is not the file that was registered.
     """
+    kept = source.whitelist if columns is None else columns
     files, path = filesystem(place)
     try:
         with files.open_input_file(path) as file:
             if file.size() != size_octets:
                 raise ReadFault(f"the file has changed since it was registered: {size_octets} octets then, {file.size()} now")
             if source.delimited is not None:
-                yield from read_delimited(decompressed(file, path), source.delimited, source.whitelist, tally)
+                yield from read_delimited(decompressed(file, path), source.delimited, kept, tally)
             elif source.charging is not None:
                 from jobs.readers.charging import read_charging  # Numba takes a while to import, and most sources need none
 
                 is_framed = source.format == "ts32297"
                 stream = decompressed(file, path)
-                yield from read_charging(stream, source.charging, is_framed, source.whitelist, tally, part)
+                yield from read_charging(stream, source.charging, is_framed, kept, tally, part)
             else:
-                yield from read_parquet(file, source.whitelist, tally)
+                yield from read_parquet(file, kept, tally)
         now = files.get_file_info(path).size
         if now != size_octets:
             raise ReadFault(f"the file changed while it was read: {size_octets} octets when it was registered, {now} now")

@@ -117,7 +117,7 @@ def project(workplace: Workplace) -> None:
             rows = _rows_of(workplace, publication)
             if usage_month not in erased or not rows.isEmpty():
                 workplace.lake.replace_month(PUBLISHED, rows, usage_month)
-    _serve(workplace)
+    _serve(workplace, erased)
 
 
 def _commit(workplace: Workplace, usage_month: date) -> None:
@@ -174,9 +174,8 @@ def _rows_of(workplace: Workplace, publication: Row) -> DataFrame:
     return revisions.where(F.col("publication_id") == publication.publication_id)
 
 
-def _serve(workplace: Workplace) -> None:
+def _serve(workplace: Workplace, erased: set[date]) -> None:
     publications = {int(row.publication_id): row for row in ledger.publications(workplace.lake)}
-    erased = ledger.months_with_erased_figures(workplace.lake)
     with closing(connect(workplace.settings)) as connection:
         prepare(connection)
         for number in serving.missing(connection, publications):

@@ -9,17 +9,11 @@ import io
 
 import numpy as np
 
+from jobs.decode import EVERY_RECORD
 from jobs.demo.ber import CDR_HEADER_OCTETS, LONGEST_OCTETS, encode_chf, encode_pgw
 from jobs.readers.block import Tally
 from jobs.readers.charging import read_charging
-from schemas.source import CHARGING_COLUMNS, Charging
-
-_EVERYTHING = Charging(
-    record_types=("pgw", "chf"),
-    volumes="service_data_else_traffic_volumes",
-    reporting_level="both",
-    total_without_directions="reject",
-)
+from schemas.source import CHARGING_COLUMNS
 
 
 def main() -> None:
@@ -37,7 +31,7 @@ def main() -> None:
         header = (54).to_bytes(4, "big")
         framed = (54 + int(offsets[1])).to_bytes(4, "big") + header + bytes(46) + bytes(out[: offsets[1]])
         for octets, is_framed in ((record, False), (framed, True)):
-            for _ in read_charging(io.BytesIO(octets), _EVERYTHING, is_framed, CHARGING_COLUMNS, Tally()):
+            for _ in read_charging(io.BytesIO(octets), EVERY_RECORD, is_framed, CHARGING_COLUMNS, Tally()):
                 pass
 
 
