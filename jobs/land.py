@@ -11,10 +11,13 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
 
+import pyarrow as pa
 from pyarrow import fs
 
-from jobs.files import filesystem
+from jobs.files import decompressed, filesystem
 from jobs.lake import Lake, collected
+from jobs.readers.block import ReadFault
+from jobs.readers.cdr_file import LARGEST_HEADER_OCTETS, file_header
 from jobs.run import Refused
 from schemas.source import Source
 from schemas.tables import LANDED
@@ -223,6 +226,8 @@ def _deliveries(files: Iterable[_File], registry: _Registry, sources: Mapping[st
         if judged is None:
             continue
         series, sequence = _sequence(file.file_name, sources[file.source])
+        if sources[file.source].files.sequence is None and sources[file.source].format == "ts32297":
+            series, sequence = _sequence_of_header(file.place)
         described = (file.source, file.file_name, file_hash, file.size_octets, file.modified_at, sequence, series)
         delivery = Delivery(registry.count + 1, *described, *judged, now)
         registry.add(delivery)
@@ -236,6 +241,17 @@ def _sequence(file_name: str, source: Source) -> tuple[str | None, int | None]:
         return None, None
     groups = match.groupdict()
     return groups.get("series"), int(groups["sequence"])
+
+
+def _sequence_of_header(place: str) -> tuple[str | None, int | None]:
+    """Node and running number in the header of a TS 32.297 file; both null where it has none. 0 is what writers leave unset."""
+    files, path = filesystem(place)
+    try:
+        with files.open_input_file(path) as file:
+            header = file_header(decompressed(file, path).read(LARGEST_HEADER_OCTETS))
+    except (ReadFault, OSError, pa.ArrowException):  # whoever reads it says what is wrong
+        return None, None
+    return (header.node_address, header.file_sequence) if header.file_sequence else (None, None)
 
 
 def _sha256(place: str) -> str:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from jobs.readers import charging_walk as walk
 from jobs.readers.block import WHOLE, Block, NodeDay, Part, ReadFault, Tally
+from jobs.readers.cdr_file import LARGEST_HEADER_OCTETS, file_header
 from jobs.readers.charging_tags import CONTAINER, FORMS, INTEGERS, SERVICE_DATA, SPANS, TRAFFIC_VOLUME, UNIT_USAGE
 from schemas.source import Charging
 
@@ -25,8 +26,6 @@ Mask = npt.NDArray[np.bool_]
 
 WINDOW_OCTETS = 8 << 20
 BLOCK_RECORDS = 1 << 15
-_SMALLEST_HEADER_OCTETS, _LARGEST_HEADER_OCTETS = 50, 1 << 16
-_LENGTH_UNKNOWN = 0xFFFFFFFF
 _NUMBER = {name: place for place, name in enumerate(INTEGERS)}
 _SPAN = {name: place for place, name in enumerate(SPANS)}
 _OF_CONTAINER = {name: place for place, name in enumerate(CONTAINER)}
@@ -35,20 +34,6 @@ _CHF = next(place for place, form in enumerate(FORMS, start=1) if form.name == "
 _LONGEST_DURATION_S = (1 << 32) - 1
 _DAY_US, _DAYS = 86_400 * 1_000_000, 1 << 20
 _GUARD = np.zeros(16, np.uint8)
-
-
-@dataclass(frozen=True)
-class FileHeader:
-    """The header of a TS 32.297 file (§6.1.1), as far as it is used."""
-
-    length_octets: int
-    file_length_octets: int | None
-    """As the header says; null where it was not known when it was written."""
-    cdrs: int | None
-    file_sequence: int | None
-    lost_cdrs: int | None
-    """At least so many CDRs were lost before they came into the file; null where the header does not say."""
-    closure_trigger: int | None
 
 
 def read_charging(
@@ -128,21 +113,6 @@ def _looked_through(
         at = 0
 
 
-def file_header(octets: bytes) -> FileHeader:
-    """The header of a TS 32.297 file. Raises ReadFault if the octets do not begin with one."""
-    length = int.from_bytes(octets[4:8], "big")
-    if not 8 <= length <= _LARGEST_HEADER_OCTETS or length > len(octets):
-        raise ReadFault(f"not a TS 32.297 file: its header would have {length} octets")
-    whole: int | None = int.from_bytes(octets[0:4], "big")
-    whole = None if whole == _LENGTH_UNKNOWN else whole
-    if length < _SMALLEST_HEADER_OCTETS:
-        return FileHeader(length, whole, None, None, None, None)
-    indicator = octets[47]
-    lost = indicator if indicator < 128 else {128: 1}.get(indicator, indicator - 128)
-    cdrs, sequence = int.from_bytes(octets[18:22], "big"), int.from_bytes(octets[22:26], "big")
-    return FileHeader(length, whole, cdrs, sequence, lost, closure_trigger=octets[26])
-
-
 def _more(stream: Any, rest: bytes, window_octets: int, left: int | None) -> tuple[bytes, bool]:
     """The rest and more of the stream, as much as is left of the part, and whether it has ended."""
     try:
@@ -191,7 +161,7 @@ def _require_charging(window: bytes, is_framed: bool) -> None:
     first = len(window) - len(window.lstrip(b"\x00\xff"))
     if is_framed:
         length = int.from_bytes(window[4:8], "big")
-        is_header = 8 <= length <= min(len(window), _LARGEST_HEADER_OCTETS)
+        is_header = 8 <= length <= min(len(window), LARGEST_HEADER_OCTETS)
         declared = int.from_bytes(window[0:4], "big")
         if is_header and (declared >= length) and recognised(window) is None:
             return

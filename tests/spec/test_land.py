@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 from collections import Counter
@@ -26,8 +27,9 @@ from jobs.land import (
     place_of,
     sequence_gaps,
 )
-from jobs.run import Refused
+from jobs.run import PROJECT, Refused
 from schemas.source import Source, UsageSource
+from tests.readers.ber import FileForm, file_of
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 DECLARED: dict[str, Any] = {
@@ -399,3 +401,40 @@ def test_files_and_gaps_together_are_every_number_of_the_series(found: Iterable[
     missing = gaps(*(("a", number) for number in numbers)).get("fixed a", [])
 
     assert sorted([*missing, *numbers]) == list(range(min(numbers), max(numbers) + 1))
+
+
+# What the header of a charging file says
+
+
+def charging_source(**files: Any) -> Source:
+    from schemas.source import read_source
+
+    shipped = read_source(PROJECT / "schemas" / "sources" / "pgw_ts32297.toml")
+    return shipped.model_copy(update={"name": "pgw", "files": shipped.files.model_copy(update={"pattern": "*.cdr*", **files})})
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_charging_files_whose_names_have_no_number_are_numbered_by_their_headers(tmp_path, packed):
+    for name, sequence in (("a", 7), ("b", 9), ("unset", 0)):
+        path = tmp_path / "pgw" / f"{name}.cdr{'' if packed is bytes else '.gz'}"
+        path.parent.mkdir(exist_ok=True)
+        octets = bytearray(file_of([b""], FileForm()))
+        octets[22:26] = sequence.to_bytes(4, "big")
+        path.write_bytes(packed(bytes(octets)))
+    sources = {"pgw": charging_source(sequence=None)}
+
+    found = list(_deliveries(_files(str(tmp_path), sources, NOW), _Registry([]), sources, NOW))
+
+    assert [delivery.file_sequence for delivery in found] == [7, 9, None]
+    ((series, missing),) = sequence_gaps(found).items()
+    assert series == f"pgw {found[0].sequence_series}"
+    assert missing == [8]
+
+
+def test_a_file_without_a_charging_header_has_no_number_and_is_registered_all_the_same(tmp_path):
+    put(tmp_path / "pgw", "a.cdr", "rubbish")
+    sources = {"pgw": charging_source(sequence=None)}
+
+    (delivery,) = _deliveries(_files(str(tmp_path), sources, NOW), _Registry([]), sources, NOW)
+
+    assert (delivery.status, delivery.file_sequence, delivery.sequence_series) == ("new", None, None)
