@@ -425,7 +425,7 @@ def compile_readers(progress: Progress) -> str:
         "The readers of binary records could not be compiled: look into the log; then run this again.",
     )
     COMPILED_STAMP.write_text(compiled_inputs(), encoding="utf-8")
-    return near(COMPILED_STAMP.parent)
+    return "machine code beside the modules"
 
 
 # --- Airflow's metadata -----------------------------------------------------------------------------------------------
