@@ -215,7 +215,7 @@ def test_figures_go_when_they_are_no_longer_shown_and_the_ledger_stays(settings)
     assert "upkeep    figures erased: 2026-10" in said
     assert {row.usage_month for table in (METERED, PUBLISHED, REVISIONS) for row in read(settings, table)} == {JANUARY}
     assert served(settings, "SELECT DISTINCT usage_month FROM footprint.published") == [(JANUARY,)]
-    assert [row.usage_month for row in read(settings, PUBLICATIONS)] == [OCTOBER, JANUARY]
+    assert sorted(row.usage_month for row in read(settings, PUBLICATIONS)) == [OCTOBER, JANUARY]
     assert {row.keys_from for row in read(settings, SUBSCRIPTIONS)} == {JANUARY}
     idle = f"{settings.keys}/{{}}.key serves no month that is kept: destroy it and every copy of it"
     assert [line.removeprefix("upkeep    ") for line in said[-2:]] == [idle.format(name) for name in ("identifier", "serving")]
