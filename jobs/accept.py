@@ -6,24 +6,25 @@ its rows exist for nobody. The balance of every file is checked before anything 
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs import outcomes
+from jobs import outcomes, repeats
 from jobs.batches import Batch, latest, read_batches, visible
+from jobs.data_files import DataFile, TableWriter, remove_data_files
 from jobs.files import has_parts, parts_of, read_records
-from jobs.lake import Lake, collected, versions
+from jobs.lake import Lake, LakeError, collected, versions
 from jobs.land import Delivery, contents_that_count, place_of, read_deliveries, register_again
+from jobs.meter import DUPLICATE
 from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
 from jobs.readers.block import WHOLE, NodeDay, Part, ReadFault, Tally, count_warning
 from jobs.run import Refused, code_version
@@ -34,20 +35,27 @@ from schemas.tables import ACCEPTED, BATCHES, COMPLETENESS, FILE_BALANCES, REJEC
 
 BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
-_POSITION = ("file_number", "record_ordinal", "interval_index", "month_part", "keys_part")
 _TABLES = (ACCEPTED, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, COMPLETENESS)
 
 
-def accept(workplace: Workplace) -> list[int]:
-    """Finish a batch that was cut short, then read every pending delivery. Return the batches committed.
+@dataclass(frozen=True)
+class Done:
+    """A batch that was committed: the balances of its files, and why files could not be read to their end, by file number."""
+
+    number: int
+    balances: Sequence[Mapping[str, Any]]
+    faults: Mapping[int, str]
+
+
+def accept(workplace: Workplace) -> list[Done]:
+    """Finish a batch that was cut short, then read every pending delivery. Return what was committed.
 
     Raises:
         Refused: a file's balance does not close; nothing of its batch was written.
     """
     done = []
     while batch := _unfinished(workplace) or _plan(workplace):
-        _run_batch(workplace, batch)
-        done.append(batch.number)
+        done.append(_run_batch(workplace, batch))
     return done
 
 
@@ -154,49 +162,47 @@ def _log(workplace: Workplace, batch: Batch, state: str) -> None:
         "code_version": code_version(),
         "written_at": workplace.now(),
     }
-    workplace.lake.append(BATCHES, workplace.lake.rows(BATCHES, [row]))
+    workplace.lake.append_rows(BATCHES, [row])
 
 
-def _run_batch(workplace: Workplace, batch: Batch) -> None:
-    deliveries = {d.file_number: d for d in read_deliveries(workplace.lake) if d.file_number in batch.file_numbers}
+def _run_batch(workplace: Workplace, batch: Batch) -> Done:
+    lake = workplace.lake
+    deliveries = {d.file_number: d for d in read_deliveries(lake) if d.file_number in batch.file_numbers}
     usage = [d for d in deliveries.values() if isinstance(workplace.sources[d.source], UsageSource)]
     subscriptions = [d for d in deliveries.values() if d not in usage]
     read = [
-        _read(workplace, batch, chosen, table, schema)
-        for chosen, table, schema in (
-            (usage, ACCEPTED, outcomes.USAGE_OUTCOMES),
-            (subscriptions, SUBSCRIPTIONS, outcomes.SUBSCRIPTION_OUTCOMES),
-        )
-        if chosen
+        _read(workplace, batch, chosen, table) for chosen, table in ((usage, ACCEPTED), (subscriptions, SUBSCRIPTIONS)) if chosen
     ]
-    balances = [row for reading in read for row in reading.balances(deliveries, batch)]
+    balances = [row for reading in read for row in reading.balances(lake, deliveries, batch)]
+    base = json.loads(batch.base_versions)
     for reading in read:
-        workplace.lake.append(reading.table, reading.accepted(batch), batch.number)
+        lake.commit(reading.table, reading.accepted, batch.number, base[reading.table.name])
     if read:  # a batch may only withdraw
-        rejected = functools.reduce(DataFrame.unionByName, [reading.rejected(batch) for reading in read])
-        workplace.lake.append(REJECTED, rejected, batch.number)
-        workplace.lake.append(FILE_BALANCES, workplace.lake.rows(FILE_BALANCES, balances), batch.number)
+        lake.commit(REJECTED, [file for reading in read for file in reading.rejected], batch.number, base[REJECTED.name])
+        lake.append_rows(FILE_BALANCES, balances, batch.number, base[FILE_BALANCES.name])
         sequences = [row for reading in read for row in reading.completeness(batch)]
         if sequences:
-            workplace.lake.append(COMPLETENESS, workplace.lake.rows(COMPLETENESS, sequences), batch.number)
+            lake.append_rows(COMPLETENESS, sequences, batch.number, base[COMPLETENESS.name])
     _log(workplace, batch, "committed")
-    for reading in read:
-        reading.release()
+    return Done(batch.number, balances, {number: fault for reading in read for number, fault in reading.faults.items()})
 
 
-def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], table: Table, schema: pa.Schema) -> _Reading:
+def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], table: Table) -> _Reading:
+    """Read deliveries into data files that are not yet part of the tables, without what was received before."""
     lake = workplace.lake
-    frame = read_files(lake.spark, _tasks(workplace, deliveries), workplace, schema).persist()
+    reading = _Reading(table, {delivery.file_number: delivery.source for delivery in deliveries})
+    for found in _read_files(workplace, batch, _tasks(workplace, deliveries), table):
+        reading.add(found)
     base = json.loads(batch.base_versions)
     batches = [*(b for b in read_batches(lake) if b.number < batch.number), replace(batch, is_committed=True)]
     existing = visible(lake.read(table, base[table.name]), batches, batch.number)
-    candidates = frame.where("kind = 'accepted'").withColumn("content_hash", content_hash(table))
-    if table is ACCEPTED:
-        (span,) = collected(frame.agg(F.min("closed_at").alias("first"), F.max("closed_at").alias("last")))
-        existing = existing.where(F.col("closed_at").between(F.lit(span.first), F.lit(span.last)))
-    repeats = find_repeats(candidates.where("record_key IS NOT NULL"), existing, table).persist()
-    names = {delivery.file_number: delivery.source for delivery in deliveries}
-    return _Reading(table, frame, candidates.transform(_with_repeats, repeats, table), repeats, names)
+    span = reading.span
+    if span:
+        existing = existing.where(F.col("closed_at").between(*map(F.lit, span)))
+    for rewritten in repeats.remove(lake, table, reading.accepted, existing, lake.path(REJECTED)):
+        reading.replace(rewritten)
+    remove_data_files(lake.path(table), reading.replaced)
+    return reading
 
 
 @dataclass(frozen=True)
@@ -216,20 +222,29 @@ class _Work:
 
 
 def _tasks(workplace: Workplace, deliveries: Sequence[Delivery]) -> list[list[_Work]]:
-    """Files in groups of about TASK_OCTETS, the largest first: one group a Spark task. Large files come in parts."""
+    """Files in groups of about TASK_OCTETS, in the order of delivery: one group a Spark task. Large files come in parts.
+
+    Files that follow each other hold the same days, so the data files that are written from them do, and a late file is compared
+    with few of them.
+    """
     landing = workplace.settings.landing
     works = [_Work(d.file_number, d.source, place_of(landing, d), d.size_octets) for d in deliveries]
     divisible = [w for w in works if w.octets > 2 * TASK_OCTETS and has_parts(workplace.sources[w.source], w.place)]
     works = [work for work in works if work not in divisible] + _parts(workplace, divisible)
+    most = min(TASK_OCTETS, max(1, sum(work.octets for work in works) // _parallelism(workplace)))
     tasks: list[list[_Work]] = []
     room = 0
-    for work in sorted(works, key=lambda w: (-w.octets, w.file_number, w.part.begin_octet)):
-        if not tasks or room < work.octets:
+    for work in sorted(works, key=lambda w: (w.file_number, w.part.begin_octet)):
+        if not tasks or room < work.octets // 2:
             tasks.append([])
-            room = min(TASK_OCTETS, max(1, sum(w.octets for w in works) // 4))
+            room = most
         tasks[-1].append(work)
         room -= work.octets
-    return tasks
+    return sorted(tasks, key=lambda task: -sum(work.octets for work in task))
+
+
+def _parallelism(workplace: Workplace) -> int:
+    return int(workplace.lake.spark.sparkContext.defaultParallelism)
 
 
 def _parts(workplace: Workplace, files: Sequence[_Work]) -> list[_Work]:
@@ -252,24 +267,44 @@ def _parts(workplace: Workplace, files: Sequence[_Work]) -> list[_Work]:
 _PARTS = pa.schema([(name, pa.int64()) for name in ("file", "begin_octet", "end_octet", "first_ordinal")])
 
 
-def read_files(spark: SparkSession, tasks: Sequence[Sequence[_Work]], workplace: Workplace, schema: pa.Schema) -> DataFrame:
-    """Read files on the workers into outcomes: accepted intervals, rejections, and a tally of each file or part of one."""
+def _read_files(
+    workplace: Workplace, batch: Batch, tasks: Sequence[Sequence[_Work]], table: Table
+) -> Iterator[Mapping[str, Any]]:
+    """Read files on the workers, and write what becomes of their records into data files.
+
+    Yields:
+        For each task its data files of ``accepted`` and ``rejected``, and a tally of each file or part of one.
+    """
     sources, legal, keys = dict(workplace.sources), workplace.settings.legal_timezone.key, dict(workplace.keys)
+    number, places = batch.number, {"accepted": workplace.lake.path(table), "rejected": workplace.lake.path(REJECTED)}
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for task in batch.column(0).to_pylist():
+        for rows in batches:
+            for task in rows.column(0).to_pylist():
+                tables = {"accepted": table, "rejected": REJECTED}
+                writers = {kind: TableWriter(tables[kind], place, {"batch": number}) for kind, place in places.items()}
+                tallies = []
                 for work in tasks[task]:
                     policy = outcomes.Policy(ZoneInfo(legal), keys[IDENTIFIER_KEY], keys[SERVING_KEY])
-                    yield from _file_outcomes(work, sources[work.source], policy, schema)
+                    tallies.append([work.file_number, *_read_file(work, sources[work.source], policy, writers)])
+                files = {kind: [file.as_json() for file in writer.close()] for kind, writer in writers.items()}
+                yield pa.RecordBatch.from_pylist([{"found": json.dumps(files | {"tallies": tallies}, default=int)}], _FOUND)
 
     # Without Kryo or pickling of rows: each task picks its files by its number.
-    return spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(read, from_arrow_schema(schema))
+    spark = workplace.lake.spark
+    for row in spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(read, from_arrow_schema(_FOUND)).collect():
+        yield json.loads(row.found)
 
 
-def _file_outcomes(work: _Work, source: Source, policy: outcomes.Policy, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    number, place = work.file_number, work.place
-    tally, counts = Tally(), outcomes.Counts()
+_FOUND = pa.schema([("found", pa.string())])
+
+
+def _read_file(
+    work: _Work, source: Source, policy: outcomes.Policy, writers: Mapping[str, TableWriter]
+) -> tuple[dict[str, Any], str | None]:
+    """Read one file, or part of one, into the writers; give what was counted, and why it could not be read to its end."""
+    place, tally, counts, unread = work.place, Tally(), outcomes.Counts(), None
+    same = {"source": work.source, "file_number": work.file_number, "is_conflicting": False}
     try:
         for block in read_records(place, work.size_octets, source, tally, work.part):
             decided = (
@@ -278,125 +313,66 @@ def _file_outcomes(work: _Work, source: Source, policy: outcomes.Policy, schema:
                 else outcomes.usage_outcomes(block, source, policy, counts)
             )
             for columns in decided:
-                yield _outcome_batch({**columns, "file_number": number}, schema)
+                writers[columns["kind"][0].as_py()].write({**columns, **same})
     except ReadFault as fault:
         tally.octets = max(tally.octets, work.octets)
         tally.octets_quarantined += tally.octets - (
             tally.octets_header + tally.octets_records + tally.octets_padding + tally.octets_quarantined
         )
-        whole_file = {
-            "kind": ["rejected"],
-            "record_ordinal": [0],
-            "byte_offset": [0],
-            "reason": ["unreadable_file"],
-            "detail": [str(fault)],
-        }
-        yield _outcome_batch({**whole_file, "file_number": number}, schema)
+        unread = str(fault)
+        whole_file = {"record_ordinal": [0], "byte_offset": 0, "reason": "unreadable_file", "detail": unread}
+        writers["rejected"].write({**whole_file, **same})
     except Exception as error:  # noqa: BLE001 - a library's message may quote a subscriber's value
         raise ReadFault(f"{place}: {type(error).__name__} while reading: this is a defect, report it") from None
-    yield _outcome_batch(
-        {"kind": ["tally"], "file_number": number, "tally": [json.dumps(tally.as_json() | vars(counts), default=int)]}, schema
-    )
+    return tally.as_json() | vars(counts), unread
 
 
-def _outcome_batch(columns: Mapping[str, Any], schema: pa.Schema) -> pa.RecordBatch:
-    rows = len(columns["kind"])
-    arrays = []
-    for field in schema:
-        values = columns.get(field.name)
-        if values is None:
-            arrays.append(pa.nulls(rows, field.type))
-        elif isinstance(values, int):
-            arrays.append(pa.repeat(pa.scalar(values, field.type), rows))
-        else:
-            arrays.append(values.cast(field.type) if isinstance(values, pa.Array) else pa.array(values, field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def content_hash(table: Table) -> Column:
-    """xxHash64 of what a record says, apart from where it was read: equal for true duplicates."""
-    where = {*_POSITION, "batch", "source", "byte_offset", "keys_from", "record_key", "content_hash", "is_conflicting"}
-    return F.xxhash64(*[name for name in table.names if name not in where])
-
-
-def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> DataFrame:
-    """Records that were received before, or whose key came with other content.
-
-    A true duplicate has equal times, so it lies in the same month and its parts can be compared one by one. A conflict is seen
-    where both contents have octets in one month.
-
-    Returns:
-        One row per repeated candidate: its position, ``duplicate_of_file_number`` (null if it is no duplicate) and
-        ``is_conflicting``.
-    """
-    part = [name for name in ("interval_index", "month_part", "usage_month", "keys_from") if name in table.names]
-    position = [name for name in _POSITION if name in table.names]
-    columns = list(dict.fromkeys(["record_key", *part, "content_hash", *position]))
-    old = existing.where("record_key IS NOT NULL").select(*columns, F.lit(False).alias("is_candidate"))
-    both = old.unionByName(candidates.select(*columns, F.lit(True).alias("is_candidate")))
-    # Conflicting content may be split at the month end where the other is not: parts are compared only where contents are equal.
-    same_key = Window.partitionBy("record_key", *[name for name in part if name != "month_part"])
-    same_content = Window.partitionBy("record_key", *part, "content_hash").orderBy(
-        "is_candidate", "file_number", "record_ordinal"
-    )
-    judged = both.select(
-        *position,
-        "is_candidate",
-        F.row_number().over(same_content).alias("copy"),
-        F.first("file_number").over(same_content).alias("first_file_number"),
-        (F.min("content_hash").over(same_key) != F.max("content_hash").over(same_key)).alias("is_conflicting"),
-    )
-    is_duplicate = F.col("copy") > 1
-    return judged.where(F.col("is_candidate") & (is_duplicate | F.col("is_conflicting"))).select(
-        *position, F.when(is_duplicate, F.col("first_file_number")).alias("duplicate_of_file_number"), "is_conflicting"
-    )
-
-
-def _with_repeats(candidates: DataFrame, repeats: DataFrame, table: Table) -> DataFrame:
-    position = [name for name in _POSITION if name in table.names]
-    return candidates.join(repeats, on=position, how="left").withColumn(
-        "is_conflicting", F.coalesce("is_conflicting", F.lit(False))
-    )
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Reading:
-    """The files of one batch that fill one table, read and compared with what was there."""
+    """The files of one batch that fill one table: their data files, not yet part of the tables, and what was counted."""
 
     table: Table
-    frame: DataFrame
-    judged: DataFrame
-    repeats: DataFrame
     sources: Mapping[int, str]
+    accepted: list[DataFile] = field(default_factory=list)
+    rejected: list[DataFile] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    tallies: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """What was counted of each file, its parts together."""
+    duplicates: dict[int, dict[str, int]] = field(default_factory=dict)
+    """Duplicates removed from each file: records and octets of volume."""
+    faults: dict[int, str] = field(default_factory=dict)
+    """Why files could not be read to their end."""
 
-    def accepted(self, batch: Batch) -> DataFrame:
-        """Rows for the table: what is no duplicate."""
-        counted = self.judged.where("duplicate_of_file_number IS NULL")
-        return _with_source(counted, batch, self.sources).select(*self.table.names)
+    def add(self, found: Mapping[str, Any]) -> None:
+        """Take in what a task has read."""
+        self.accepted += [DataFile(**file) for file in found["accepted"]]
+        self.rejected += [DataFile(**file) for file in found["rejected"]]
+        for number, part, fault in found["tallies"]:
+            self.tallies[number] = _together(self.tallies.get(number), part)
+            if fault:
+                self.faults[number] = fault
 
-    def rejected(self, batch: Batch) -> DataFrame:
-        """Rows for ``rejected``: refused records, and one row per duplicate record."""
-        present = {*self.judged.columns, "batch", "source", "reason", "detail"}
-        refused = self.frame.where("kind = 'rejected'").withColumn("content_hash", F.lit(None).cast("bigint"))
-        refused = refused.withColumn("duplicate_of_file_number", F.lit(None).cast("bigint"))
-        duplicates = self.judged.where("duplicate_of_file_number IS NOT NULL").where(_is_first_row(self.table))
-        duplicates = duplicates.withColumns({"reason": F.lit("duplicate"), "detail": F.lit(None).cast("string")})
-        frames = [
-            _with_source(rows, batch, self.sources).select(
-                *[
-                    F.col(field.name) if field.name in present else F.lit(None).cast(field.dataType).alias(field.name)
-                    for field in REJECTED.spark_schema
-                ]
-            )
-            for rows in (refused, duplicates)
-        ]
-        return frames[0].unionByName(frames[1])
+    def replace(self, rewritten: Mapping[str, Any]) -> None:
+        """Take in data files without their duplicates in the place of those with them."""
+        self.replaced += rewritten["replaced"]
+        self.accepted = [file for file in self.accepted if file.path not in rewritten["replaced"]]
+        self.accepted += [DataFile(**file) for file in rewritten["accepted"]]
+        self.rejected += [DataFile(**file) for file in rewritten["rejected"]]
+        for number, counted in rewritten["duplicates"]:
+            self.duplicates[number] = _together(self.duplicates.get(number), counted)
 
-    def balances(self, deliveries: Mapping[int, Delivery], batch: Batch) -> list[dict[str, Any]]:
+    @property
+    def span(self) -> tuple[datetime, datetime] | None:
+        """Earliest and latest close, from the statistics of the data files; null for assignments, which have none."""
+        if self.table is not ACCEPTED or not self.accepted:
+            return None
+        least, most = ([file.statistics[end]["closed_at"] for file in self.accepted] for end in ("minValues", "maxValues"))
+        return datetime.fromisoformat(min(least)).astimezone(UTC), datetime.fromisoformat(max(most)).astimezone(UTC)
+
+    def balances(self, lake: Lake, deliveries: Mapping[int, Delivery], batch: Batch) -> list[dict[str, Any]]:
         """Balance rows of every file. Raises Refused, naming the first file whose balance does not close."""
-        tallies = self._tallies
-        counted = {row.file_number: row.asDict() for row in collected(self._counted())}
-        rows = [_balance(deliveries[n], batch, tally, counted.get(n, {})) for n, tally in tallies.items()]
+        counted = self._counted(lake)
+        rows = [_balance(deliveries[n], batch, tally, counted.get(n, {})) for n, tally in sorted(self.tallies.items())]
         for row in rows:
             _check_balance(row, deliveries[row["file_number"]])
         return rows
@@ -404,7 +380,7 @@ class _Reading:
     def completeness(self, batch: Batch) -> list[dict[str, Any]]:
         """Rows of ``completeness``: the sequence numbers of every network element, by file and day."""
         together: dict[tuple[int, str, str], NodeDay] = {}
-        for number, tally in self._tallies.items():
+        for number, tally in self.tallies.items():
             for node, day, *found in tally["node_days"]:
                 before, numbered = together.get((number, node, day)), NodeDay(*found)
                 together[number, node, day] = before.with_more(numbered) if before else numbered
@@ -414,48 +390,44 @@ class _Reading:
             for (number, node, day), numbered in sorted(together.items())
         ]
 
-    @functools.cached_property
-    def _tallies(self) -> dict[int, dict[str, Any]]:
-        """What was counted of each file, its parts together."""
+    def _counted(self, lake: Lake) -> dict[int, dict[str, Any]]:
+        """Records and octets by file and what became of them, counted by Spark from the data files that the workers wrote.
+
+        Raises:
+            LakeError: a row breaks a rule of its table.
+        """
         found: dict[int, dict[str, Any]] = {}
-        for row in self.frame.where("kind = 'tally'").select("file_number", "tally").collect():
-            part = json.loads(row.tally)
-            found[row.file_number] = _together(found[row.file_number], part) if row.file_number in found else part
+        is_usage = self.table is ACCEPTED
+        volume = F.col("octets_up") + F.col("octets_down") if is_usage else F.lit(0)
+        closed = F.col("closed_at") if is_usage else F.lit(None).cast("timestamp")
+        amounts = {
+            "accepted": F.count_if(repeats.is_first_row(self.table)),
+            "volume_accepted": F.sum(volume),
+            "first_closed_at": F.min(closed),
+            "last_closed_at": F.max(closed),
+        }
+        is_refused = (F.col("record_ordinal") > 0) & (F.col("reason") != DUPLICATE)
+        for table, files, counts in (
+            (self.table, self.accepted, amounts),
+            (REJECTED, self.rejected, {"rejected": F.count_if(is_refused)}),
+        ):
+            for row in _counts_by_file(lake, table, files, counts):
+                found.setdefault(row["file_number"], {}).update(row)
+        for number, counted in self.duplicates.items():
+            found.setdefault(number, {}).update(counted)
         return found
 
-    def release(self) -> None:
-        """Forget what was kept in memory for the batch."""
-        self.frame.unpersist()
-        self.repeats.unpersist()
 
-    def _counted(self) -> DataFrame:
-        """Records and octets by file and what became of them, counted from the rows themselves."""
-        volume = F.col("octets_up") + F.col("octets_down") if self.table is ACCEPTED else F.lit(0)
-        closed = F.col("closed_at") if self.table is ACCEPTED else F.lit(None).cast("timestamp")
-        first, repeated = _is_first_row(self.table), F.col("duplicate_of_file_number").isNotNull()
-        kept = self.judged.groupBy("file_number").agg(
-            F.count_if(first & ~repeated).alias("accepted"),
-            F.count_if(first & repeated).alias("duplicate"),
-            F.sum(F.when(repeated, 0).otherwise(volume)).alias("volume_accepted"),
-            F.sum(F.when(repeated, volume).otherwise(0)).alias("volume_duplicate"),
-            F.min(closed).alias("first_closed_at"),
-            F.max(closed).alias("last_closed_at"),
-        )
-        is_refused = (F.col("kind") == "rejected") & (F.col("record_ordinal") > 0)
-        refused = self.frame.groupBy("file_number").agg(F.count_if(is_refused).alias("rejected"))
-        return refused.join(kept, on="file_number", how="left")
-
-
-def _is_first_row(table: Table) -> Column:
-    """One row stands for each record: its first interval, in its first month; an assignment's first under its earliest keys."""
-    if table is not ACCEPTED:
-        return F.col("keys_part") == 0
-    return (F.col("interval_index") == 0) & (F.col("month_part") <= 1)
-
-
-def _with_source(rows: DataFrame, batch: Batch, sources: Mapping[int, str]) -> DataFrame:
-    names = F.create_map(*[F.lit(value) for pair in sorted(sources.items()) for value in pair])
-    return rows.withColumns({"batch": F.lit(batch.number).cast("bigint"), "source": names[F.col("file_number")]})
+def _counts_by_file(lake: Lake, table: Table, files: Sequence[DataFile], counts: Mapping[str, Column]) -> list[dict[str, Any]]:
+    if not files:
+        return []
+    broken = {name: F.count_if(F.expr(f"NOT ({rule})")) for name, rule in table.checks.items()}
+    amounts = [amount.alias(name) for name, amount in {**counts, **broken}.items()]
+    rows = [row.asDict() for row in collected(lake.read_files(table, files).groupBy("file_number").agg(*amounts))]
+    names = sorted({name for row in rows for name in broken if row[name]})
+    if names:
+        raise LakeError(f"{table.name}: refused by the rule {', '.join(names)}")
+    return rows
 
 
 def _together(one: Any, other: Any) -> Any:

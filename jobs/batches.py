@@ -31,7 +31,7 @@ class Batch:
 
 def read_batches(lake: Lake) -> list[Batch]:
     """Every batch by number; the last one may be planned only."""
-    rows = lake.read(BATCHES).collect()
+    rows = lake.small(BATCHES)
     committed = {row.batch for row in rows if row.state == "committed"}
     planned = sorted((row for row in rows if row.state == "planned"), key=lambda row: int(row.batch))
     return [

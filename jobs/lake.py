@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sqlite3
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +27,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.data_files import DataFile, TableWriter
 from jobs.files import filesystem
 from jobs.run import Refused
 from schemas.table import Table
@@ -50,11 +54,16 @@ class EmptyMonthError(Refused):
 
 @dataclass(frozen=True)
 class Lake:
-    """Delta tables under one root. ``fence`` is called before every commit and raises when another writer took over."""
+    """Delta tables under one root. ``fence`` is called before every commit and raises when another writer took over.
+
+    A table of many rows is read and written as a Spark frame; one that only the driver reads, a few rows for each batch or
+    month, as ``small`` and ``append_rows``, which start no Spark job.
+    """
 
     spark: SparkSession
     root: str
     fence: Callable[[], None]
+    _small: dict[str, tuple[int, list[Row]]] = field(default_factory=dict)
 
     def path(self, table: Table) -> str:
         """Where the table lies."""
@@ -81,38 +90,91 @@ class Lake:
         with _redacted(table):
             return reader.load(self.path(table)).select(*table.names)
 
+    def read_files(self, table: Table, files: Sequence[DataFile]) -> DataFrame:
+        """Rows of data files under the table that are not part of it yet."""
+        place = self.path(table)
+        reader = self.spark.read.schema(table.spark_schema).option("basePath", place)
+        return reader.parquet(*[f"{place}/{file.path}" for file in files])
+
     def rows(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
         """A frame of the table's columns from a few rows of the driver."""
-        arrow = pa.Table.from_pylist([dict(row) for row in rows], schema=table.arrow_schema)
-        return self.spark.createDataFrame(arrow, table.spark_schema)
+        return self.spark.createDataFrame(_arrow(table, rows), table.spark_schema)
+
+    def small(self, table: Table) -> list[Row]:
+        """All rows of a small table on the driver, in no order, instants with their zone. Kept while the table stays as it is."""
+        version = self.version(table)
+        kept = self._small.get(table.name)
+        if kept is None or kept[0] != version:
+            kept = self._small[table.name] = (version, collected(self.read(table)) if version >= 0 else [])
+        return list(kept[1])
 
     def append(self, table: Table, frame: DataFrame, number: int | None = None) -> None:
         """Append rows. With ``number``, an append of the same or a later number that already happened is skipped."""
-        self._create(table)
-        writer = _conform(table, frame).write.format("delta").mode("append")
-        if number is not None:
-            writer = writer.option("txnAppId", table.name).option("txnVersion", number)
-        self.fence()
+        conformed = _conform(table, frame)
         with _redacted(table):
-            writer.save(self.path(table))
+            transaction = self._transaction(table)
+            if number is not None and transaction.txnVersion(table.name) >= number:
+                return
+            written = list(_elements(transaction.writeFiles(conformed._jdf)))
+            self._commit(transaction, [*written, *self._numbered(table, number)])
+
+    def append_rows(self, table: Table, rows: Sequence[Mapping[str, Any]], number: int | None = None, base: int = -1) -> None:
+        """Append a few rows of the driver; otherwise as ``append``.
+
+        Raises:
+            LakeError: a row breaks a rule of the table; nothing is written.
+        """
+        arrow, before = _arrow(table, rows), self.version(table)
+        broken = broken_rules(table, arrow)
+        if broken:
+            raise LakeError(f"{table.name}: refused by the rule {', '.join(broken)}")
+        writer = TableWriter(table, self.path(table))
+        writer.write({name: arrow[name].combine_chunks() for name in table.names})
+        self.commit(table, writer.close(), number, base)
+        kept = self._small.get(table.name)
+        if (kept and kept[0] == before) or before < 0:
+            version = self.version(table)
+            if version == max(before, 0) + 1:
+                self._small[table.name] = (version, [*(kept[1] if kept else []), *_driver_rows(arrow)])
+
+    def commit(self, table: Table, files: Sequence[DataFile], number: int | None = None, base: int = -1) -> None:
+        """Add files that are written to the table in one transaction; with ``number``, skipped as ``append`` is.
+
+        Whoever wrote the files answers for the rules of the table: ``broken_rules`` for a few rows, ``jobs.accept`` for many.
+
+        Args:
+            table: the table, which is there.
+            files: files under ``prepared``.
+            number: number of the append.
+            base: a version before the append was first tried. If the table is still there, nobody need ask whether it happened.
+        """
+        with _redacted(table):
+            transaction = self._transaction(table)
+            if number is not None and transaction.readVersion() > base and transaction.txnVersion(table.name) >= number:
+                return
+            added = [self._action({"add": file.add}) for file in files]
+            self._commit(transaction, [*added, *self._numbered(table, number)])
 
     def replace_month(self, table: Table, frame: DataFrame, usage_month: date) -> None:
-        """Replace the rows of one month in one commit. Raises EmptyMonthError rather than erase a month."""
-        self._create(table)
-        with _redacted(table):
-            # Kept, so that looking whether there are rows does not compute them twice.
-            conformed = _conform(table, frame).persist()
-            try:
-                self._replace_month(table, conformed, usage_month)
-            finally:
-                conformed.unpersist()
+        """Replace the rows of one month in one commit.
 
-    def _replace_month(self, table: Table, rows: DataFrame, usage_month: date) -> None:
-        if rows.isEmpty():
-            raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
-        self.fence()
-        month = f"usage_month = DATE'{usage_month}'"
-        rows.write.format("delta").mode("overwrite").option("replaceWhere", month).save(self.path(table))
+        Raises:
+            EmptyMonthError: the frame has no row; the month is left as it was, rather than erased.
+            LakeError: a row breaks a rule of the table, or is of another month.
+        """
+        conformed = _conform(table, frame)
+        with _redacted(table):
+            transaction = self._transaction(table)
+            written = list(_elements(transaction.writeFiles(conformed._jdf)))
+            months = {file.partitionValues().apply("usage_month") for file in written}
+            if not months:
+                raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
+            if months != {usage_month.isoformat()}:
+                raise LakeError(f"{table.name}: refused by the rule no row of another month")
+            parser = self.spark._jsparkSession.sessionState().sqlParser()
+            of_month = self._sequence([parser.parseExpression(f"usage_month = DATE'{usage_month}'")])
+            replaced = [file.remove() for file in _elements(transaction.filterFiles(of_month, False))]
+            self._commit(transaction, [*replaced, *written])
 
     def erase(self, table: Table, condition: str) -> None:
         """Delete rows. Old versions of the table still hold them until ``vacuum``."""
@@ -151,16 +213,65 @@ class Lake:
         with _redacted(table):
             return list(self.read(table).where(F.col("usage_month") == F.lit(usage_month)).inputFiles())
 
-    def _create(self, table: Table) -> None:
-        if self.exists(table):
-            return
-        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table)).comment(table.comment)
-        builder = builder.addColumns(table.spark_schema).partitionedBy(*table.partitioned_by)
-        for name, value in _properties(table).items():
-            builder = builder.property(name, value)
+    # Delta's own transaction, through its JVM classes: writing and looking are apart from committing, which no other way allows,
+    # so that rows can be written by Arrow, and a month looked at before it is replaced.
+
+    def _transaction(self, table: Table) -> Any:
+        """A transaction on the table, which makes it if it is not there."""
+        transaction = self._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(
+            self.spark._jsparkSession, self.path(table)
+        ).startTransaction()
+        if transaction.readVersion() < 0:
+            transaction.updateMetadataForNewTable(self._action({"metaData": _metadata(table)}))
+        return transaction
+
+    def _commit(self, transaction: Any, actions: Sequence[Any]) -> None:
+        # With an operation that may do anything, Delta would work out the whole state of the table at each commit.
+        (write,) = self._jvm.java.lang.Class.forName(_WRITE).getConstructors()
+        unsaid = [self._jvm.scala.Option.empty()] * (write.getParameterCount() - 1)
+        operation = getattr(self._jvm, _WRITE)(self._jvm.org.apache.spark.sql.SaveMode.Append, *unsaid)
         self.fence()
-        with _redacted(table):
-            builder.execute()
+        transaction.commit(self._sequence(actions), operation)
+
+    def _numbered(self, table: Table, number: int | None) -> list[Any]:
+        """The action that says which append this was."""
+        if number is None:
+            return []
+        return [self._action({"txn": {"appId": table.name, "version": number, "lastUpdated": _milliseconds_now()}})]
+
+    def _action(self, action: Mapping[str, Any]) -> Any:
+        """An action from its JSON, which the Delta protocol defines."""
+        return self._jvm.org.apache.spark.sql.delta.actions.Action.fromJson(json.dumps(action))
+
+    def _sequence(self, elements: Sequence[Any]) -> Any:
+        return self._jvm.PythonUtils.toSeq(list(elements))
+
+    @property
+    def _jvm(self) -> Any:
+        return self.spark._jvm
+
+
+_WRITE = "org.apache.spark.sql.delta.DeltaOperations$Write"
+
+
+def _elements(sequence: Any) -> Iterator[Any]:
+    """Elements of a Scala sequence."""
+    iterator = sequence.iterator()
+    while iterator.hasNext():
+        yield iterator.next()
+
+
+def _metadata(table: Table) -> dict[str, Any]:
+    """How Delta describes the table (Delta protocol, Change Metadata)."""
+    return {
+        "id": str(uuid.uuid4()),
+        "description": table.comment,
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": table.spark_schema.json(),
+        "partitionColumns": list(table.partitioned_by),
+        "configuration": _properties(table),
+        "createdTime": _milliseconds_now(),
+    }
 
 
 def _properties(table: Table) -> dict[str, str]:
@@ -173,6 +284,44 @@ def _properties(table: Table) -> dict[str, str]:
     }
     rules = {f"delta.constraints.{name}": rule for name, rule in table.checks.items()}
     return {"delta.minReaderVersion": "1", **kept, **retention, **rules}
+
+
+def broken_rules(table: Table, rows: pa.Table) -> list[str]:
+    """Names of the rules that rows break. SQLite judges: it reads the same SQL, and a Spark job for a few rows takes longer."""
+    if not table.checks:
+        return []
+    database = sqlite3.connect(":memory:")
+    database.execute(f"CREATE TABLE judged ({', '.join(table.names)})")
+    values = [[_sqlite(row[name]) for name in table.names] for row in rows.to_pylist()]
+    database.executemany(f"INSERT INTO judged VALUES ({', '.join('?' * len(table.names))})", values)
+    return [
+        name
+        for name, rule in sorted(table.checks.items())
+        if database.execute(f"SELECT EXISTS (SELECT 1 FROM judged WHERE NOT ({rule}))").fetchone()[0]
+    ]
+
+
+def _sqlite(value: Any) -> Any:
+    """A value as SQLite compares it like Spark does."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+def _arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=table.arrow_schema)
+
+
+def _driver_rows(rows: pa.Table) -> list[Row]:
+    return [Row(**row) for row in rows.to_pylist()]
+
+
+def _milliseconds_now() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)
 
 
 def _conform(table: Table, frame: DataFrame) -> DataFrame:
@@ -212,7 +361,7 @@ def harmless_cause(error: Exception) -> str:
 
 def collected(frame: DataFrame) -> list[Row]:
     """A few rows on the driver. Instants keep their zone; ``collect`` would give local times of this machine."""
-    return [Row(**row) for row in frame.toArrow().to_pylist()]
+    return _driver_rows(frame.toArrow())
 
 
 def versions(lake: Lake, tables: Sequence[Table]) -> str:

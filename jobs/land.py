@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from jobs.files import decompressed, filesystem
-from jobs.lake import Lake, collected
+from jobs.lake import Lake
 from jobs.readers.block import ReadFault
 from jobs.readers.cdr_file import LARGEST_HEADER_OCTETS, file_header
 from jobs.run import Refused
@@ -59,7 +59,7 @@ class _File:
 
 def read_deliveries(lake: Lake) -> list[Delivery]:
     """Every delivery by number."""
-    rows = collected(lake.read(LANDED))
+    rows = lake.small(LANDED)
     return sorted((Delivery(**row.asDict()) for row in rows), key=lambda delivery: delivery.file_number)
 
 
@@ -77,7 +77,7 @@ def land(lake: Lake, landing: str, sources: Mapping[str, Source], now: datetime)
     registry = _Registry(read_deliveries(lake))
     deliveries = list(_deliveries(_files(landing, sources, now), registry, sources, now))
     if deliveries:
-        lake.append(LANDED, lake.rows(LANDED, [vars(delivery) for delivery in deliveries]))
+        lake.append_rows(LANDED, [vars(delivery) for delivery in deliveries])
     return deliveries
 
 
@@ -106,7 +106,7 @@ def register_again(lake: Lake, landing: str, sources: Mapping[str, Source], deli
         replaces_file_number=delivery.file_number,
         landed_at=now,
     )
-    lake.append(LANDED, lake.rows(LANDED, [vars(changed)]))
+    lake.append_rows(LANDED, [vars(changed)])
     return changed
 
 

@@ -9,13 +9,13 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from jobs.batches import AsOf
-from jobs.lake import Lake, collected
+from jobs.lake import Lake
 from schemas.tables import ACCEPTED, ERASURES, PUBLICATIONS, REVISIONS
 
 
 def publications(lake: Lake) -> list[Row]:
     """Every publication by number."""
-    return sorted(collected(lake.read(PUBLICATIONS)), key=lambda row: int(row.publication_id))
+    return sorted(lake.small(PUBLICATIONS), key=lambda row: int(row.publication_id))
 
 
 def current(lake: Lake, usage_month: date) -> Row | None:
@@ -64,4 +64,4 @@ def held(lake: Lake) -> dict[date, dict[str, Any]]:
 
 def months_with_erased_figures(lake: Lake) -> set[date]:
     """Months of which figures were erased, all or some: what is left adds up to less than their publications say."""
-    return {row.usage_month for row in lake.read(ERASURES).where("kind <> 'records'").collect()}
+    return {row.usage_month for row in lake.small(ERASURES) if row.kind != "records"}

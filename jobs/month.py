@@ -19,8 +19,10 @@ from jobs.batches import AsOf
 from jobs.estimate import estimate
 from jobs.lake import Lake
 from jobs.land import read_deliveries
+from jobs.repeats import content_hash
 from jobs.run import Refused
 from jobs.workplace import Workplace
+from schemas.table import Table
 from schemas.tables import ACCEPTED, ESTIMATED, FACTORS, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
 
 
@@ -51,13 +53,13 @@ def meter_month(workplace: Workplace, usage_month: date) -> None:
 
 def settled_records(counted: AsOf, ranks: DataFrame, usage_month: date) -> DataFrame:
     """Accepted rows of a month that count, conflicts settled."""
-    return settled(of_month(counted.rows(ACCEPTED), usage_month), counted, ranks)
+    return settled(ACCEPTED, of_month(counted.rows(ACCEPTED), usage_month), counted, ranks)
 
 
 def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month, keys_from: date) -> DataFrame:
     """Identifier assignments that touch the month or begin after it, under its keys, corrections settled."""
     of_keys = counted.rows(SUBSCRIPTIONS).where(F.col("keys_from") == F.lit(keys_from))
-    return settled(of_keys, counted, ranks).where(lasts_into(month))
+    return settled(SUBSCRIPTIONS, of_keys, counted, ranks).where(lasts_into(month))
 
 
 def lasts_into(month: metering.Month) -> Column:
@@ -67,13 +69,14 @@ def lasts_into(month: metering.Month) -> Column:
     return ~(ended & inactive)
 
 
-def settled(rows: DataFrame, counted: AsOf, ranks: DataFrame) -> DataFrame:
+def settled(table: Table, rows: DataFrame, counted: AsOf, ranks: DataFrame) -> DataFrame:
     """Rows of ``accepted`` or ``subscriptions`` without the versions that a later delivery corrected."""
     # Conflicts are rare, and looking for them first keeps every later plan small.
     if rows.where("is_conflicting").isEmpty():
         return rows
     duplicates = counted.rows(REJECTED).where(F.col("reason") == metering.DUPLICATE)
-    return metering.settle_conflicts(rows, duplicates, ranks)
+    hashed = rows.withColumn("content_hash", content_hash(table))
+    return metering.settle_conflicts(hashed, duplicates, ranks).drop("content_hash")
 
 
 def delivery_ranks(lake: Lake) -> DataFrame:

@@ -21,8 +21,6 @@ from jobs.normalise import Faults, Integers, Mask, text
 from jobs.pseudonyms import PSEUDONYM, Key, Keys
 from jobs.readers.block import Block
 from schemas.source import IdentifierRules, IdentifierType, OutOfScope, SubscriptionSource, UsageSource
-from schemas.table import Table
-from schemas.tables import ACCEPTED, REJECTED, SUBSCRIPTIONS
 
 LONGEST_INTERVAL_S = 400 * 86_400
 """No session stays without a partial record for longer; a longer one is a broken clock."""
@@ -35,17 +33,6 @@ _BURST_S = 60
 _KEY_SEPARATOR = "\x1f"
 _LATEST_KEYS = np.iinfo(np.int64).max
 _IDENTIFIER_TYPES: tuple[IdentifierType, ...] = get_args(IdentifierType)
-
-
-def _outcome_schema(table: Table) -> pa.Schema:
-    """Columns of a table and of rejections, and the tally of a file, with the kind of the row."""
-    decided_later = ("batch", "source", "content_hash", "is_conflicting", "duplicate_of_file_number")
-    fields = {f.name: f for f in (*table.arrow_schema, *REJECTED.arrow_schema) if f.name not in decided_later}
-    return pa.schema([("kind", pa.string()), *(f.with_nullable(True) for f in fields.values()), ("tally", pa.string())])
-
-
-USAGE_OUTCOMES = _outcome_schema(ACCEPTED)
-SUBSCRIPTION_OUTCOMES = _outcome_schema(SUBSCRIPTIONS)
 
 
 @dataclass

@@ -17,7 +17,6 @@ from pyspark.sql import functions as F
 from factors.registry import method_text
 from jobs import ledger, serving
 from jobs.files import filesystem
-from jobs.lake import collected
 from jobs.postgres import connect
 from jobs.run import Refused, code_version
 from jobs.serving_schema import prepare
@@ -145,7 +144,7 @@ def _commit(workplace: Workplace, usage_month: date) -> None:
         "rows_hash": rows_hash(rows),
         "published_at": workplace.now(),
     }
-    lake.append(PUBLICATIONS, lake.rows(PUBLICATIONS, [publication]), number)
+    lake.append_rows(PUBLICATIONS, [publication], number)
 
 
 def _totals(rows: DataFrame) -> dict[str, Any]:
@@ -180,7 +179,7 @@ def _serve(workplace: Workplace, erased: set[date]) -> None:
         prepare(connection)
         for number in serving.missing(connection, publications):
             publication = publications[number]
-            (verdict,) = collected(workplace.lake.read(VERDICTS).where(F.col("verdict_id") == publication.verdict_id))
+            (verdict,) = [row for row in workplace.lake.small(VERDICTS) if row.verdict_id == publication.verdict_id]
             batches = _arrow_rows(workplace, publication)
             left = _totals(_rows_of(workplace, publication)) if publication.usage_month in erased else None
             serving.load_publication(

@@ -110,7 +110,7 @@ def ended_assignments(workplace: Workplace, found: Due) -> DataFrame:
     """
     now = AsOf.now(workplace.lake)
     every = workplace.lake.read(SUBSCRIPTIONS).where(F.col("batch") <= now.cutoff)
-    counting = settled(now.rows(SUBSCRIPTIONS), now, delivery_ranks(workplace.lake))
+    counting = settled(SUBSCRIPTIONS, now.rows(SUBSCRIPTIONS), now, delivery_ranks(workplace.lake))
     of_kept_keys = F.col("keys_from") >= F.lit(workplace.keys_from(found.first_month))
     lasting = counting.where(lasts_into(workplace.month(found.first_month)) & of_kept_keys).select("record_key")
     ended = counting.select("record_key").join(lasting, "record_key", "left_anti")
@@ -135,8 +135,8 @@ def _month_of(workplace: Workplace, instant: datetime) -> date:
 
 
 def _last_batch(workplace: Workplace, until: datetime) -> int:
-    written = workplace.lake.read(BATCHES).where("state = 'committed'").where(F.col("written_at") <= F.lit(until))
-    return int(written.agg(F.coalesce(F.max("batch"), F.lit(0))).collect()[0][0])
+    rows = workplace.lake.small(BATCHES)
+    return max((int(row.batch) for row in rows if row.state == "committed" and row.written_at <= until), default=0)
 
 
 def _expired_files(workplace: Workplace, first_month: date, old: datetime) -> list[Delivery]:

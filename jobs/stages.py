@@ -7,7 +7,6 @@ from datetime import date
 
 from jobs import ledger
 from jobs.accept import accept, reaccept
-from jobs.batches import AsOf
 from jobs.land import land, read_deliveries, sequence_gaps
 from jobs.month import estimate_month, meter_month, of_month
 from jobs.publish import publish_month
@@ -15,7 +14,7 @@ from jobs.run import CallError, Refused
 from jobs.verify import is_published, latest_verdict, verify_month
 from jobs.workplace import Workplace
 from schemas.table import Table
-from schemas.tables import ESTIMATED, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED
+from schemas.tables import ESTIMATED, METERED, SUBSCRIBED
 
 
 def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
@@ -69,19 +68,17 @@ def _accept(workplace: Workplace) -> None:
     if not done:
         workplace.say("accept    nothing new to read")
         return
-    now = AsOf.now(workplace.lake)
-    rows = [row for row in now.rows(FILE_BALANCES).collect() if row.batch in done]
+    rows = [row for batch in done for row in batch.balances]
     total = {
         name: sum(row[f"records_{name}"] for row in rows)
         for name in ("received", "accepted", "duplicate", "rejected", "out_of_scope")
     }
-    unreadable = now.rows(REJECTED).where("record_ordinal = 0").collect()
     names = {d.file_number: f"{d.source}/{d.file_name}" for d in read_deliveries(workplace.lake)}
-    for row in unreadable:
-        if row.batch in done:
-            workplace.say(f"accept    {names[row.file_number]} could not be read to its end: {row.detail}")
+    for batch in done:
+        for number, fault in sorted(batch.faults.items()):
+            workplace.say(f"accept    {names[number]} could not be read to its end: {fault}")
     words = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in total.items())
-    workplace.say(f"accept    {len(rows)} files in batch {', '.join(map(str, done))}: {words}")
+    workplace.say(f"accept    {len(rows)} files in batch {', '.join(str(batch.number) for batch in done)}: {words}")
 
 
 def _meter(workplace: Workplace, usage_month: date) -> None:

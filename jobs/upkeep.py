@@ -105,7 +105,7 @@ def _erase_served(workplace: Workplace, months: Sequence[date], subscription_key
 def _log(workplace: Workplace, kind: str, months: Iterable[date], reason: str) -> None:
     at = workplace.now()
     rows = [{"kind": kind, "usage_month": month, "reason": reason, "erased_at": at} for month in months]
-    workplace.lake.append(ERASURES, workplace.lake.rows(ERASURES, rows))
+    workplace.lake.append_rows(ERASURES, rows)
 
 
 def _in(months: Sequence[date]) -> str:

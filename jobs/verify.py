@@ -39,9 +39,9 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
     state = estimated_state(workplace, usage_month)
     measurements = _measurements(workplace, usage_month, state["batch_cutoff"])
     passed = judge(measurements, f"{usage_month:%Y-%m}", workplace.settings.data_docs / f"{usage_month:%Y-%m}")
-    number = (lake.read(VERDICTS).agg(F.max("verdict_id")).collect()[0][0] or 0) + 1
+    number = max((row.verdict_id for row in lake.small(VERDICTS)), default=0) + 1
     evidence = [_evidence(m, ok, usage_month, number) for m, ok in zip(measurements, passed, strict=True)]
-    lake.append(EVIDENCE, lake.rows(EVIDENCE, evidence))
+    lake.append_rows(EVIDENCE, evidence)
     failed = [m for m, ok in zip(measurements, passed, strict=True) if not ok]
     blocking = [m for m in failed if m.is_blocking]
     verdict = {
@@ -56,7 +56,7 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
         "summary": "; ".join(_in_words(m) for m in failed) or "every rule is met",
         "judged_at": workplace.now(),
     }
-    lake.append(VERDICTS, lake.rows(VERDICTS, [verdict]))
+    lake.append_rows(VERDICTS, [verdict])
     if blocking:
         raise Refused(f"{usage_month:%Y-%m} is not fit to publish: {'; '.join(_in_words(m) for m in blocking)}")
 
@@ -243,8 +243,8 @@ def _in_words(measurement: Measurement) -> str:
 
 def latest_verdict(workplace: Workplace, usage_month: date) -> Any:
     """The last verdict of a month; None if it was never judged."""
-    rows = of_month(workplace.lake.read(VERDICTS), usage_month).orderBy(F.desc("verdict_id")).limit(1).collect()
-    return rows[0] if rows else None
+    rows = [row for row in workplace.lake.small(VERDICTS) if row.usage_month == usage_month]
+    return max(rows, key=lambda row: int(row.verdict_id), default=None)
 
 
 def is_published(workplace: Workplace, usage_month: date) -> bool:

@@ -84,7 +84,7 @@ def rotate_key(opened: Workplace, name: str, serves_from: date) -> pseudonyms.Te
 
 def _settle_keys(lake: Lake, folder: Path, now: datetime) -> dict[str, Keys]:
     """Make keys for an empty lake and register them; for any other lake, refuse all but its own."""
-    rows = sorted(lake.read(KEYS).collect(), key=lambda row: (row.key_name, row.serves_from))
+    rows = sorted(lake.small(KEYS), key=lambda row: (row.key_name, row.serves_from))
     terms = [Term(row.key_name, row.serves_from, row.fingerprint) for row in rows]
     if not terms:
         if lake.exists(LANDED):
@@ -97,4 +97,4 @@ def _settle_keys(lake: Lake, folder: Path, now: datetime) -> dict[str, Keys]:
 
 def _register(lake: Lake, terms: Sequence[Term], now: datetime) -> None:
     rows = [{"key_name": t.name, "serves_from": t.serves_from, "fingerprint": t.fingerprint, "registered_at": now} for t in terms]
-    lake.append(KEYS, lake.rows(KEYS, rows))
+    lake.append_rows(KEYS, rows)

@@ -62,7 +62,6 @@ ACCEPTED = Table(
         interval_index   INT       NOT NULL COMMENT 'Position of the interval (container) in its record, from 0.'
         month_part       INT       NOT NULL COMMENT '0: the interval lies in one month; 1, 2, …: its parts, month by month.'
         record_key       BINARY             COMMENT 'Keyed 128-bit hash of the source and its key columns; null for a source that declares no key.'
-        content_hash     BIGINT    NOT NULL COMMENT 'xxHash64 of the canonical values, equal for true duplicates.'
         identifier_type  STRING    NOT NULL COMMENT 'imsi, msisdn, line_id or mac.'
         identifier_key   BINARY    NOT NULL COMMENT 'Pseudonym of the identifier, 128 bits.'
         opened_at        TIMESTAMP          COMMENT 'Start of the interval as recorded; null if the record has none.'
@@ -98,7 +97,7 @@ REJECTED = Table(
         identifier_key   BINARY             COMMENT 'Pseudonym of the identifier; null if it cannot be read.'
         closed_at        TIMESTAMP          COMMENT 'End of the interval; null if it cannot be read.'
         record_key       BINARY             COMMENT 'Key of the record; null if it has none.'
-        content_hash     BIGINT             COMMENT 'Hash of the canonical values; null unless the record is a duplicate.'
+        content_hash     BIGINT             COMMENT 'xxHash64 of what the record says; null unless it is a duplicate.'
         duplicate_of_file_number BIGINT     COMMENT 'Delivery that holds the accepted copy; null unless the record is a duplicate.'
     """,
     key=("file_number", "record_ordinal", "batch"),
@@ -117,7 +116,6 @@ SUBSCRIPTIONS = Table(
         keys_from        DATE      NOT NULL COMMENT 'First month of the keys of this row; an assignment has a row for each change of keys it lasts over.'
         keys_part        INT       NOT NULL COMMENT 'Position of the row among those of its record, from 0.'
         record_key       BINARY    NOT NULL COMMENT 'Keyed hash of subscription, identifier and start of the assignment.'
-        content_hash     BIGINT    NOT NULL COMMENT 'xxHash64 of the canonical values, equal for true duplicates.'
         subscription_key BINARY    NOT NULL COMMENT 'Pseudonym of the subscription under the serving key, 128 bits.'
         network          STRING    NOT NULL COMMENT 'fixed or mobile.'
         access_technology STRING   NOT NULL COMMENT 'Access technology of the subscription.'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import tempfile
@@ -75,6 +76,11 @@ def table_of(text: str, declared: Table) -> pa.Table:
             if column.name not in record:
                 record[column.name] = _default(column.sql_type) if column.is_required else None
     return pa.Table.from_pylist(records, schema=declared.arrow_schema)
+
+
+def hashed(declared: Table) -> Table:
+    """A table with the hash of what a record says, which is worked out where records are compared."""
+    return dataclasses.replace(declared, text=f"{declared.text}\n content_hash BIGINT NOT NULL COMMENT 'xxHash64'")
 
 
 def rows(spark: Any, declared: Table, text: str) -> Any:

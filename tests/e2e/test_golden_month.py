@@ -264,15 +264,15 @@ def test_a_batch_that_was_cut_short_is_finished_without_doubling(settings, run, 
 
     lines = [pipe(ANA, "20261205100000", "d1", GB, offset="+0100"), pipe(ANA, "20261205110000", "d2", "?", offset="+0100")]
     write(Path(settings.landing), "pgw_pipe/S4PGWB000006", lines)
-    append = Lake.append
+    commit = Lake.commit
 
-    def cut_short(self, table, frame, number=None):
+    def cut_short(self, table, *asked):
         if table is REJECTED:
             raise KeyboardInterrupt
-        append(self, table, frame, number)
+        commit(self, table, *asked)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Lake, "append", cut_short)
+        patched.setattr(Lake, "commit", cut_short)
         with pytest.raises(KeyboardInterrupt):
             run(settings, "2026-12", ("land", "accept"))
     assert visible_december(settings) == []

@@ -17,7 +17,7 @@ import pytest
 from jobs.legal_calendar import bounds
 from jobs.run import Refused
 from schemas.tables import ACCEPTED, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
-from tests.conftest import rows
+from tests.conftest import hashed, rows
 
 pytestmark = pytest.mark.spark
 
@@ -226,9 +226,9 @@ def delivered(spark, records, duplicates, deliveries):
     from jobs.meter import settle_conflicts
 
     settled = settle_conflicts(
-        rows(spark, ACCEPTED, records), rows(spark, REJECTED, duplicates), spark.createDataFrame(deliveries, DELIVERIES)
+        rows(spark, hashed(ACCEPTED), records), rows(spark, REJECTED, duplicates), spark.createDataFrame(deliveries, DELIVERIES)
     )
-    assert sorted(settled.columns) == sorted(ACCEPTED.names)
+    assert sorted(settled.columns) == sorted(hashed(ACCEPTED).names)
     found: dict[str | None, list[int]] = {}
     for row in settled.collect():
         found.setdefault(name(row.record_key), []).append(row.octets_down)
@@ -324,7 +324,7 @@ def test_a_corrected_assignment_counts_as_it_was_delivered_last(spark):
 
     assignments = rows(
         spark,
-        SUBSCRIPTIONS,
+        hashed(SUBSCRIPTIONS),
         """
         | record_key | content_hash | file_number | record_ordinal | assigned_to | brand | is_conflicting |
         | ana's sim  | 1            | 1           | 1              |             | lasts | false          |

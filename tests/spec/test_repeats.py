@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.tables import ACCEPTED, SUBSCRIPTIONS
-from tests.conftest import rows
+from tests.conftest import hashed, rows
 
 pytestmark = pytest.mark.spark
 
@@ -14,9 +14,9 @@ NOTHING = "| record_key |"
 
 def repeats(spark, candidates: str, existing: str = NOTHING, table=ACCEPTED) -> dict[tuple[int, ...], tuple[int | None, bool]]:
     """By (file, ordinal, part): the delivery it repeats, and whether its key came with other content."""
-    from jobs.accept import find_repeats
+    from jobs.repeats import find_repeats
 
-    found = find_repeats(rows(spark, table, candidates), rows(spark, table, existing), table).collect()
+    found = find_repeats(rows(spark, hashed(table), candidates), rows(spark, hashed(table), existing), table).collect()
     part = ("month_part",) if table is ACCEPTED else ()
     judged = {
         tuple(row[name] for name in ("file_number", "record_ordinal", *part)): (row.duplicate_of_file_number, row.is_conflicting)
@@ -167,7 +167,7 @@ WHERE = {
     *("batch", "source", "file_number", "record_ordinal", "byte_offset"),
     *("interval_index", "month_part", "keys_from", "keys_part"),
 }
-DECIDED = {"record_key", "content_hash", "is_conflicting"}
+DECIDED = {"record_key", "is_conflicting"}
 OTHER = {
     "STRING": "'other'",
     "BINARY": "CAST('other' AS BINARY)",
@@ -181,7 +181,7 @@ OTHER = {
 
 @pytest.mark.parametrize("table", [ACCEPTED, SUBSCRIPTIONS], ids=lambda table: table.name)
 def test_the_content_of_a_record_is_all_it_says_and_nothing_of_where_it_was_read(spark, table):
-    from jobs.accept import content_hash
+    from jobs.repeats import content_hash
 
     row = rows(spark, table, "| record_key |\n| key |")
     together = row.selectExpr("'' AS changed", *table.names)

@@ -1,0 +1,214 @@
+"""Data files of a table, written by Arrow where their rows are made; ``Lake.commit`` adds them to the table in one transaction.
+
+A row that a worker hands to Spark is copied into the JVM, turned into a row, kept, and written from there: several times the cost
+of reading the record. What a worker writes itself stays columns from the reader to the file.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.files import filesystem
+from schemas.table import Table
+
+_LONGEST_STATISTIC = 32
+"""Characters of a text that Delta keeps in statistics; a longer one is left out."""
+_ROW_GROUP_ROWS = 1 << 19
+_FOLDER_STORES = ("local", "hdfs")
+"""File systems in which a folder must be there before a file."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A data file that is written but not yet part of its table.
+
+    ``path`` is relative to the table, ``statistics`` what Delta keeps of the file: minima, maxima and counts of nulls.
+    """
+
+    path: str
+    partition: Mapping[str, str]
+    size_octets: int
+    rows: int
+    statistics: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a row of text; ``DataFile(**…)`` reads it."""
+        return asdict(self)
+
+    @property
+    def add(self) -> dict[str, Any]:
+        """The action that adds the file (Delta protocol, Add File)."""
+        return {
+            "path": self.path,
+            "partitionValues": dict(self.partition),
+            "size": self.size_octets,
+            "modificationTime": int(datetime.now(UTC).timestamp() * 1000),
+            "dataChange": True,
+            "stats": json.dumps({"numRecords": self.rows, **self.statistics}),
+        }
+
+
+@dataclass
+class TableWriter:
+    """Writes rows of a table: one file for each of its partitions. Closed without error, or its files are of no use.
+
+    Args:
+        table: the table.
+        root: where the table lies.
+        constants: values that are the same in every row.
+    """
+
+    table: Table
+    root: str
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    _open: dict[str, tuple[str, pq.ParquetWriter, list[Any]]] = field(default_factory=dict)
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        """Write rows given as columns, or as one value for all rows; what is neither given nor constant is null.
+
+        Raises:
+            ValueError: a required column has nulls; the message names table and column.
+        """
+        rows = next(len(values) for values in columns.values() if isinstance(values, (pa.Array, np.ndarray, list)))
+        if not rows:
+            return
+        arrays = [self._column(name, columns, rows) for name in self.table.names]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self.table.arrow_schema)
+        for partition, part in _partitions(self.table, batch):
+            self._writer(partition).write_batch(part, _ROW_GROUP_ROWS)
+
+    def close(self) -> list[DataFile]:
+        """Finish the files and describe them."""
+        found = []
+        files, root = filesystem(self.root)
+        for path, writer, metadata in self._open.values():
+            writer.close()
+            described = _statistics(self.table, metadata[0])
+            size = files.get_file_info(f"{root}/{path}").size
+            found.append(DataFile(path, _values_of(path), size, metadata[0].num_rows, described))
+        self._open.clear()
+        return found
+
+    def _column(self, name: str, columns: Mapping[str, Any], rows: int) -> pa.Array:
+        declared = self.table.arrow_schema.field(name)
+        values = columns.get(name, self.constants.get(name))
+        if values is None:
+            values = pa.nulls(rows, declared.type)
+        elif isinstance(values, (np.ndarray, list)):
+            values = pa.array(values, declared.type)
+        elif not isinstance(values, pa.Array):
+            values = pa.repeat(pa.scalar(values, declared.type), rows)
+        if not declared.nullable and values.null_count:
+            raise ValueError(f"{self.table.name}: null in {name}")
+        return values if values.type == declared.type else values.cast(declared.type)
+
+    def _writer(self, partition: str) -> pq.ParquetWriter:
+        if partition not in self._open:
+            path = f"{partition}part-{uuid.uuid4()}.zstd.parquet"
+            files, root = filesystem(self.root)
+            if files.type_name in _FOLDER_STORES:
+                files.create_dir(f"{root}/{partition}", recursive=True)
+            schema = pa.schema([f for f in self.table.arrow_schema if f.name not in self.table.partitioned_by])
+            metadata: list[Any] = []
+            writer = pq.ParquetWriter(
+                f"{root}/{path}",
+                schema,
+                filesystem=files,
+                compression="zstd",
+                compression_level=1,
+                # Pseudonyms and positions hardly repeat, so a dictionary of them only costs.
+                use_dictionary=[
+                    c.name for c in self.table.columns if c.sql_type in ("STRING", "BOOLEAN") and c.name in schema.names
+                ],
+                write_statistics=[name for name in self.table.statistics if name in schema.names],
+                store_decimal_as_integer=True,
+                metadata_collector=metadata,
+            )
+            self._open[partition] = (path, writer, metadata)
+        return self._open[partition][1]
+
+
+def read_data_file(root: str, path: str, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows of a data file in the columns of its table, partition columns too, in their order."""
+    files, place = filesystem(root)
+    values = _values_of(path)
+    schema = table.arrow_schema
+    wanted = [name for name in table.names if columns is None or name in columns]
+    with files.open_input_file(f"{place}/{path}") as file:
+        read = pq.ParquetFile(file).read([name for name in wanted if name not in values])
+    arrays = {name: pa.repeat(pa.scalar(date.fromisoformat(values[name]), pa.date32()), len(read)) for name in values}
+    found = [arrays.get(name, read[name] if name in read.column_names else None) for name in wanted]
+    return pa.table(found, schema=pa.schema([schema.field(name) for name in wanted]))
+
+
+def remove_data_files(root: str, paths: Sequence[str]) -> None:
+    """Delete files that belong to no table."""
+    files, place = filesystem(root)
+    for path in paths:
+        files.delete_file(f"{place}/{path}")
+
+
+def _partitions(table: Table, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Rows by the folder of their partition, without the partition column."""
+    if not table.partitioned_by:
+        yield "", batch
+        return
+    (column,) = table.partitioned_by
+    values, rest = batch.column(column), batch.drop_columns([column])
+    distinct = pc.unique(values)
+    for value in distinct:
+        part = rest if len(distinct) == 1 else rest.filter(pc.equal(values, value))
+        yield f"{column}={value.as_py()}/", part
+
+
+def _values_of(path: str) -> dict[str, str]:
+    """Partition values, from the folders of a path."""
+    return dict(folder.split("=", 1) for folder in path.split("/")[:-1])
+
+
+def _statistics(table: Table, metadata: Any) -> dict[str, Any]:
+    """Minima, maxima and counts of nulls of the declared columns, as Delta writes them."""
+    columns = {metadata.schema.column(index).path: index for index in range(metadata.num_columns)}
+    least: dict[str, Any] = {}
+    most: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    for name in table.statistics:
+        if name not in columns:
+            continue
+        found = [metadata.row_group(group).column(columns[name]).statistics for group in range(metadata.num_row_groups)]
+        if not found or any(s is None for s in found):
+            continue
+        nulls[name] = sum(s.null_count for s in found)
+        bounded = [s for s in found if s.has_min_max]
+        if bounded:
+            least[name] = _as_delta(min(s.min for s in bounded), 0)
+            most[name] = _as_delta(max(s.max for s in bounded), 999)
+    known = {name for name in least if least[name] is not None and most[name] is not None}
+    return {
+        "minValues": {name: least[name] for name in least if name in known},
+        "maxValues": {name: most[name] for name in most if name in known},
+        "nullCount": nulls,
+    }
+
+
+def _as_delta(value: Any, up_to: int) -> Any:
+    """A statistic as Delta writes it: instants in whole milliseconds, a maximum never below the value. None for a long text."""
+    if isinstance(value, datetime):
+        microseconds = int(value.replace(tzinfo=UTC).timestamp()) * 1_000_000 + value.microsecond + up_to
+        instant = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
+        return f"{instant:%Y-%m-%dT%H:%M:%S}.{microseconds // 1000 % 1000:03d}Z"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        value = value.decode()
+    return None if isinstance(value, str) and len(value) > _LONGEST_STATISTIC else value

@@ -1,0 +1,254 @@
+"""Once: the same content under the same key is a duplicate, other content a conflict. Found on narrow keys of written data.
+
+A shuffle of every record costs more than reading it, and hardly any record comes twice. So first the beginnings of the record
+keys are compared: eight octets each, as sorted arrays that Spark moves by the thousand as one value. What is repeated there is
+looked at exactly, by key and content; and only the data files that hold a repeat are written anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.data_files import DataFile, TableWriter, read_data_file
+from jobs.lake import Lake
+from jobs.meter import DUPLICATE
+from schemas.table import Table
+from schemas.tables import ACCEPTED, REJECTED
+
+BEGINNING_OCTETS = 8
+"""Octets of a record key that are compared first."""
+_BUCKET_ROWS = 1 << 22
+_BROADCAST_ROWS = 1 << 20
+_POSITION = ("file_number", "record_ordinal", "interval_index", "month_part", "keys_part")
+_CARRIED = ("data_file", "row_index")
+_KEYS = pa.schema([("bucket", pa.int32()), ("is_new", pa.bool_()), ("keys", pa.binary())])
+_SUSPECTS = pa.schema([("beginning", pa.binary())])
+_FOUND = pa.schema([("found", pa.string())])
+
+
+def remove(lake: Lake, table: Table, files: Sequence[DataFile], existing: DataFrame, rejected: str) -> Iterator[dict[str, Any]]:
+    """Write data files anew that hold records that came before, or whose key came with other content.
+
+    Args:
+        lake: the lake.
+        table: the table the files are for.
+        files: data files that are not yet part of it.
+        existing: rows of the table that they may repeat.
+        rejected: where data files of ``rejected`` are written.
+
+    Yields:
+        Paths ``replaced``, data files ``accepted`` in their place and ``rejected`` with the duplicates, and ``duplicates``:
+        records and octets of volume by file number.
+    """
+    suspects = _suspects(lake, table, files, existing).persist()
+    count = suspects.count()
+    if count:
+        few = F.broadcast(suspects) if count < _BROADCAST_ROWS else suspects
+        rows = lake.read_files(table, files).select("*", F.col("_metadata.file_path").alias("data_file"), "_metadata.row_index")
+        new, old = (
+            frame.join(few, F.substring("record_key", 1, BEGINNING_OCTETS) == F.col("beginning"), "left_semi").withColumn(
+                "content_hash", content_hash(table)
+            )
+            for frame in (rows, existing)
+        )
+        yield from _rewritten(lake, table, find_repeats(new, old, table), rejected, len(files))
+    suspects.unpersist()
+
+
+def content_hash(table: Table) -> Column:
+    """xxHash64 of what a record says, apart from where it was read: equal for true duplicates."""
+    where = {*_POSITION, "batch", "source", "byte_offset", "keys_from", "record_key", "is_conflicting"}
+    return F.xxhash64(*[name for name in table.names if name not in where])
+
+
+def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> DataFrame:
+    """Records that were received before, or whose key came with other content.
+
+    A true duplicate has equal times, so it lies in the same month and its parts can be compared one by one. A conflict is seen
+    where both contents have octets in one month.
+
+    Args:
+        candidates: new rows of the table with their ``content_hash``; may carry ``data_file`` and ``row_index``.
+        existing: rows that were there before, with their ``content_hash``.
+        table: the table.
+
+    Returns:
+        One row per repeated candidate: its position, ``content_hash`` and what it carries, ``duplicate_of_file_number`` (null if
+        it is no duplicate) and ``is_conflicting``.
+    """
+    part = [name for name in ("interval_index", "month_part", "usage_month", "keys_from") if name in table.names]
+    position = [name for name in _POSITION if name in table.names]
+    carried = [name for name in _CARRIED if name in candidates.columns]
+    columns = list(dict.fromkeys(["record_key", *part, "content_hash", *position]))
+    old = existing.where("record_key IS NOT NULL").select(*columns, F.lit(False).alias("is_candidate"))
+    new = candidates.where("record_key IS NOT NULL").select(*columns, *carried, F.lit(True).alias("is_candidate"))
+    both = old.unionByName(new, allowMissingColumns=True)
+    # Conflicting content may be split at the month end where the other is not: parts are compared only where contents are equal.
+    same_key = Window.partitionBy("record_key", *[name for name in part if name != "month_part"])
+    same_content = Window.partitionBy("record_key", *part, "content_hash").orderBy(
+        "is_candidate", "file_number", "record_ordinal"
+    )
+    judged = both.select(
+        *position,
+        *carried,
+        "content_hash",
+        "is_candidate",
+        F.row_number().over(same_content).alias("copy"),
+        F.first("file_number").over(same_content).alias("first_file_number"),
+        (F.min("content_hash").over(same_key) != F.max("content_hash").over(same_key)).alias("is_conflicting"),
+    )
+    is_duplicate = F.col("copy") > 1
+    return judged.where(F.col("is_candidate") & (is_duplicate | F.col("is_conflicting"))).select(
+        *position,
+        *carried,
+        "content_hash",
+        F.when(is_duplicate, F.col("first_file_number")).alias("duplicate_of_file_number"),
+        "is_conflicting",
+    )
+
+
+def is_first_row(table: Table) -> Column:
+    """One row stands for each record: its first interval, in its first month; an assignment's first under its earliest keys."""
+    if table is not ACCEPTED:
+        return F.col("keys_part") == 0
+    return (F.col("interval_index") == 0) & (F.col("month_part") <= 1)
+
+
+def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], existing: DataFrame) -> DataFrame:
+    """Beginnings of record keys that occur more than once, at least once in the new files.
+
+    Returns:
+        ``beginning``, each once.
+    """
+    place = lake.path(table)
+    paths = [(file.path, True) for file in files] + [(path, False) for path in _paths(place, existing)]
+    workers = int(lake.spark.sparkContext.defaultParallelism)
+    buckets = 1 << max(workers, sum(file.rows for file in files) // _BUCKET_ROWS).bit_length()
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for rows in batches:
+            for number in rows.column(0).to_pylist():
+                path, is_new = paths[number]
+                yield _bucketed(read_data_file(place, path, table, ["record_key"])["record_key"], is_new, buckets)
+
+    def repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        found: dict[bool, list[npt.NDArray[np.uint64]]] = {True: [], False: []}
+        for rows in batches:
+            for is_new, keys in zip(rows["is_new"].to_pylist(), rows["keys"], strict=True):
+                found[is_new].append(np.frombuffer(keys.as_buffer(), np.uint64))
+        new = np.sort(np.concatenate([np.zeros(0, np.uint64), *found[True]]))
+        again = new[1:][new[1:] == new[:-1]]
+        before = [new[np.isin(new, keys)] for keys in found[False]]
+        yield pa.RecordBatch.from_arrays([_octets(np.unique(np.concatenate([again, *before])))], schema=_SUSPECTS)
+
+    spark = lake.spark
+    keys = spark.range(0, len(paths), 1, max(1, len(paths))).mapInArrow(read, from_arrow_schema(_KEYS))
+    return keys.repartition(buckets, "bucket").mapInArrow(repeated, from_arrow_schema(_SUSPECTS))
+
+
+def _bucketed(record_keys: pa.ChunkedArray, is_new: bool, buckets: int) -> pa.RecordBatch:
+    """Beginnings of record keys, sorted, in a row for each bucket of their values."""
+    keys = record_keys.drop_null().combine_chunks().cast(pa.binary(2 * BEGINNING_OCTETS))
+    octets = keys.buffers()[1] if len(keys) else b""
+    values = np.sort(np.frombuffer(octets, np.uint64)[keys.offset * 2 :: 2][: len(keys)])
+    ends = np.searchsorted(values, np.arange(1, buckets, dtype=np.uint64) << np.uint64(64 - (buckets - 1).bit_length()))
+    parts = np.split(values, ends)
+    columns = [
+        pa.array(np.arange(buckets, dtype=np.int32)),
+        pa.repeat(is_new, buckets),
+        pa.array([part.tobytes() for part in parts]),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=_KEYS)
+
+
+def _octets(beginnings: npt.NDArray[np.uint64]) -> pa.BinaryArray:
+    fixed = pa.Array.from_buffers(pa.binary(BEGINNING_OCTETS), len(beginnings), [None, pa.py_buffer(beginnings.tobytes())])
+    return fixed.cast(pa.binary())
+
+
+def _paths(place: str, rows: DataFrame) -> list[str]:
+    """Paths under the table of the data files that a frame reads."""
+    begin = place.removeprefix("file://").rstrip("/") + "/"
+    return [unquote(address).partition(begin)[2] for address in rows.inputFiles()]
+
+
+def _rewritten(lake: Lake, table: Table, repeats: DataFrame, rejected: str, files: int) -> Iterator[dict[str, Any]]:
+    place = lake.path(table)
+
+    def rewrite(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        some = list(batches)
+        if not some:
+            return
+        repeated = pa.Table.from_batches(some)
+        for address in pc.unique(repeated["data_file"]).to_pylist():
+            path = unquote(address).partition(place.removeprefix("file://").rstrip("/") + "/")[2]
+            of_file = repeated.filter(pc.equal(repeated["data_file"], address))
+            found = _without_duplicates(table, path, of_file, TableWriter(table, place), TableWriter(REJECTED, rejected))
+            yield pa.RecordBatch.from_pylist([{"found": json.dumps(found)}], _FOUND)
+
+    by_file = repeats.select(*_CARRIED, "content_hash", "duplicate_of_file_number", "is_conflicting").repartition(
+        files, "data_file"
+    )
+    for row in by_file.mapInArrow(rewrite, from_arrow_schema(_FOUND)).collect():
+        yield json.loads(row.found)
+
+
+def _without_duplicates(
+    table: Table, path: str, repeats: pa.Table, accepted: TableWriter, rejected: TableWriter
+) -> dict[str, Any]:
+    """Write a data file anew: without its duplicates, which are rejected, and with its conflicts flagged."""
+    rows = read_data_file(accepted.root, path, table)
+    positions = repeats["row_index"].to_numpy()
+    is_duplicate = repeats["duplicate_of_file_number"].is_valid().to_numpy()
+    conflicting = np.zeros(len(rows), bool)
+    conflicting[positions[repeats["is_conflicting"].to_numpy()]] = True
+    kept = np.ones(len(rows), bool)
+    kept[positions[is_duplicate]] = False
+    columns = {name: rows[name].filter(pa.array(kept)).combine_chunks() for name in table.names}
+    accepted.write({**columns, "is_conflicting": pa.array(conflicting[kept])})
+    duplicates = rows.take(pa.array(positions[is_duplicate]))
+    first = _is_first_row(duplicates)
+    same = {name: duplicates[name].filter(first).combine_chunks() for name in REJECTED.names if name in table.names}
+    judged = {
+        name: repeats[name].combine_chunks().filter(pa.array(is_duplicate)).filter(first.combine_chunks())
+        for name in ("content_hash", "duplicate_of_file_number")
+    }
+    rejected.write({**same, **judged, "reason": DUPLICATE})
+    return {
+        "replaced": [path],
+        "accepted": [file.as_json() for file in accepted.close()],
+        "rejected": [file.as_json() for file in rejected.close()],
+        "duplicates": list(_counted(duplicates.append_column("is_first", first))),
+    }
+
+
+def _is_first_row(rows: pa.Table) -> pa.ChunkedArray:
+    """As ``is_first_row``, of rows on a worker."""
+    if "keys_part" in rows.column_names:
+        return pc.equal(rows["keys_part"], 0)
+    return pc.and_(pc.equal(rows["interval_index"], 0), pc.less_equal(rows["month_part"], 1))
+
+
+def _counted(duplicates: pa.Table) -> Iterator[tuple[int, Mapping[str, int]]]:
+    """Duplicate records and their octets of volume, by file number."""
+    volume = (
+        pc.add(duplicates["octets_up"], duplicates["octets_down"])
+        if "octets_up" in duplicates.column_names
+        else pa.chunked_array([pa.repeat(pa.scalar(0, pa.int64()), len(duplicates))])
+    )
+    by_file = (
+        duplicates.append_column("volume", volume).group_by("file_number").aggregate([("is_first", "sum"), ("volume", "sum")])
+    )
+    for row in by_file.to_pylist():
+        yield row["file_number"], {"duplicate": row["is_first_sum"], "volume_duplicate": row["volume_sum"]}
