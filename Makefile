@@ -4,6 +4,7 @@ MONTH ?= 2026-10
 MINUTES ?= 10
 RECORDS ?= 5000000
 RUNS ?= 3
+FORMAT ?= delimited
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check bench bench-readers fuzz airflow stop clean
@@ -34,8 +35,8 @@ check: setup ## Lint, type-check, and see whether what is generated is fresh.
 	@echo "locks"; .venv/bin/python .setup/lock.py check
 	@echo "factors"; .venv/bin/python -m factors check
 
-bench: setup ## Measure a month beside DuckDB and Polars scripts, RECORDS=5000000 RUNS=3.
-	@$(WITH_ENVIRONMENT) exec python -m tests.bench.month --records "$(RECORDS)" --runs "$(RUNS)"
+bench: setup ## Measure a month beside DuckDB and Polars scripts, RECORDS=5000000[,…] RUNS=3 FORMAT=delimited ENGINES=footprint,duckdb,polars.
+	@$(WITH_ENVIRONMENT) exec python -m tests.bench.month --records "$(RECORDS)" --runs "$(RUNS)" --format "$(FORMAT)" --engines "$(ENGINES)"
 
 bench-readers: setup ## Measure the readers of binary records beside other decoders: records per second and core.
 	@$(WITH_ENVIRONMENT) exec python -m tests.bench.readers

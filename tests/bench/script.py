@@ -1,4 +1,4 @@
-"""What the scripts beside the pipeline share: the month, the factors, the layout, and the pseudonyms."""
+"""What the scripts beside the pipeline share: the month, the factors, the layout, the pseudonyms, and what they say."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ _found = {(f.network, f.component): f.gco2e_per_unit for f in in_force(PROJECT /
 FACTORS = {network: (_found[network, "volume"], _found[network, "subscription"]) for network in ("fixed", "mobile")}
 """Grams per gigabyte and per subscription-month, by network."""
 
+ACCEPTED, ESTIMATED = "accepted.parquet", "estimated.parquet"
+"""What a script leaves: the accepted records, which the pipeline keeps too, and an amount a subscription."""
+
 
 def key_of(keys: Path, name: str) -> bytes:
     """The pipeline's own key, so that the work is the same."""
@@ -36,6 +39,11 @@ def hashed(secret: bytes, kind: str, values: Sequence[str]) -> pa.Array:
     """Pseudonyms of distinct values."""
     begin = kind.encode() + b"\0"
     return pa.array([hmac.digest(secret, begin + value.encode(), "sha256")[:16] for value in values], pa.binary())
+
+
+def say_done(stage: str) -> None:
+    """Say that a stage is done, in the first word of a line as the pipeline does."""
+    print(f"{stage:<9} done", flush=True)  # noqa: T201
 
 
 def say_totals(subscriptions: int, octets: int, gco2e: Decimal | float) -> None:
