@@ -5,13 +5,17 @@ It sees one row of measurements, never a subscriber's row, so its cost is consta
 
 from __future__ import annotations
 
+import importlib
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from data_quality.rules import Rule
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when Great Expectations is imported
 
 _RESULT_FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 0}
 
@@ -31,6 +35,11 @@ class Measurement:
         return f"{self.network}: {self.rule.name} [{self.rule.unit}]"
 
 
+def load() -> None:
+    """Begin to import Great Expectations, which takes seconds, while something else goes on."""
+    threading.Thread(target=importlib.import_module, args=("great_expectations.expectations",), daemon=True).start()
+
+
 def judge(measurements: Sequence[Measurement], title: str, pages: Path) -> list[bool]:
     """Judge each measurement and write Data Docs to a folder. Nothing measured passes.
 
@@ -39,7 +48,6 @@ def judge(measurements: Sequence[Measurement], title: str, pages: Path) -> list[
         title: name of the suite and of the page, such as ``2026-10``.
         pages: folder of the site; its ``index.html`` is the entrance.
     """
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
     import pandas as pd
 

@@ -24,6 +24,8 @@ from schemas.table import Table
 _LONGEST_STATISTIC = 32
 """Characters of a text that Delta keeps in statistics; a longer one is left out."""
 _ROW_GROUP_ROWS = 1 << 19
+_PACKED = ("BIGINT", "INT", "TIMESTAMP", "DATE")
+"""Types whose neighbours differ little."""
 _FOLDER_STORES = ("local", "hdfs")
 """File systems in which a folder must be there before a file."""
 
@@ -120,17 +122,18 @@ class TableWriter:
                 files.create_dir(f"{root}/{partition}", recursive=True)
             schema = pa.schema([f for f in self.table.arrow_schema if f.name not in self.table.partitioned_by])
             metadata: list[Any] = []
+            types = {c.name: c.sql_type for c in self.table.columns if c.name in schema.names}
             writer = pq.ParquetWriter(
                 f"{root}/{path}",
                 schema,
                 filesystem=files,
-                compression="zstd",
-                compression_level=1,
-                # Pseudonyms and positions hardly repeat, so a dictionary of them only costs.
-                use_dictionary=[
-                    c.name for c in self.table.columns if c.sql_type in ("STRING", "BOOLEAN") and c.name in schema.names
-                ],
-                write_statistics=[name for name in self.table.statistics if name in schema.names],
+                # Pseudonyms are noise: compressing them, or looking for repeats, only costs. Measured in docs/performance.md.
+                compression={name: "none" if kind == "BINARY" else "zstd" for name, kind in types.items()},
+                compression_level={name: 1 for name, kind in types.items() if kind != "BINARY"},
+                use_dictionary=[name for name, kind in types.items() if kind in ("STRING", "BOOLEAN")],
+                column_encoding={name: "DELTA_BINARY_PACKED" for name, kind in types.items() if kind in _PACKED},
+                # Whole row groups are left out by these when few rows are looked for, such as conflicts.
+                write_statistics=[name for name, kind in types.items() if kind != "BINARY"],
                 store_decimal_as_integer=True,
                 metadata_collector=metadata,
             )

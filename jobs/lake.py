@@ -155,8 +155,8 @@ class Lake:
             added = [self._action({"add": file.add}) for file in files]
             self._commit(transaction, [*added, *self._numbered(table, number)])
 
-    def replace_month(self, table: Table, frame: DataFrame, usage_month: date) -> None:
-        """Replace the rows of one month in one commit.
+    def replace_month(self, table: Table, frame: DataFrame, usage_month: date) -> int:
+        """Replace the rows of one month in one commit. Return how many they are now.
 
         Raises:
             EmptyMonthError: the frame has no row; the month is left as it was, rather than erased.
@@ -175,6 +175,7 @@ class Lake:
             of_month = self._sequence([parser.parseExpression(f"usage_month = DATE'{usage_month}'")])
             replaced = [file.remove() for file in _elements(transaction.filterFiles(of_month, False))]
             self._commit(transaction, [*replaced, *written])
+            return sum(int(file.numLogicalRecords().get()) for file in written)
 
     def erase(self, table: Table, condition: str) -> None:
         """Delete rows. Old versions of the table still hold them until ``vacuum``."""

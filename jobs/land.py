@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -218,10 +219,10 @@ class _Registry:
 
 
 def _deliveries(files: Iterable[_File], registry: _Registry, sources: Mapping[str, Source], now: datetime) -> Iterator[Delivery]:
-    for file in files:
-        if registry.is_registered(file):
-            continue
-        file_hash = _sha256(file.place)
+    found = [file for file in files if not registry.is_registered(file)]
+    with ThreadPoolExecutor() as pool:  # hashing takes long, and holds no lock of the interpreter
+        hashes = list(pool.map(lambda file: _sha256(file.place), found))
+    for file, file_hash in zip(found, hashes, strict=True):
         judged = registry.judge(file, file_hash, sources[file.source].files.on_changed_file)
         if judged is None:
             continue

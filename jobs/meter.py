@@ -15,6 +15,7 @@ DUPLICATE = "duplicate"
 UNSPECIFIED = "unspecified"
 _IDENTIFIER = ("identifier_type", "identifier_key")
 _POSITION = ("file_number", "record_ordinal")
+_BROADCAST_ROWS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -40,36 +41,32 @@ def settle_conflicts(records: DataFrame, duplicates: DataFrame, deliveries: Data
     of arrival does not matter. A record is kept or dropped with all its rows of the month.
 
     Args:
-        records: accepted rows with ``record_key``, ``content_hash``, ``is_conflicting`` and position.
-        duplicates: rejected rows of reason duplicate, with key, content, position and the delivery of the accepted copy.
+        records: accepted rows with ``record_key``, ``is_conflicting`` and position.
+        duplicates: rejected rows of reason duplicate, with key, position and the position of the accepted copy.
         deliveries: ``file_number, file_sequence, file_hash`` of every delivery.
     """
     keys = records.where("is_conflicting").select("record_key").distinct()
-    contending = records.join(F.broadcast(keys), "record_key", "left_semi")
-    copies = _copies(contending, duplicates.join(F.broadcast(keys), "record_key", "left_semi"))
+    accepted = F.struct(*_POSITION).alias("accepted")
+    contending = records.select("record_key", *_POSITION).join(F.broadcast(keys), "record_key", "left_semi").distinct()
+    copies = contending.select("record_key", accepted, *_POSITION).unionByName(_copies(contending, duplicates))
     # The accepted position ends the order, so that it is total.
     order = F.struct(F.coalesce("file_sequence", F.lit(-1)), "file_hash", "record_ordinal", "accepted")
-    latest = (
-        copies.join(F.broadcast(deliveries), on="file_number", how="inner")
-        .groupBy("record_key")
-        .agg(F.max_by("accepted", order).alias("latest"))
-    )
-    settled = records.join(F.broadcast(latest), on="record_key", how="left")
-    return settled.where(F.col("latest").isNull() | (F.struct(*_POSITION) == F.col("latest"))).drop("latest")
+    ranked = copies.join(F.broadcast(deliveries), on="file_number", how="inner").groupBy("record_key", "accepted")
+    last = ranked.agg(F.max(order).alias("last")).withColumn("latest", F.max("last").over(Window.partitionBy("record_key")))
+    # Few rows, kept, so that no later look at the records finds them out again.
+    dropped = last.where(F.col("last") != F.col("latest")).select("accepted.*").persist()
+    return records.join(F.broadcast(dropped), on=list(_POSITION), how="left_anti")
 
 
 def _copies(contending: DataFrame, duplicates: DataFrame) -> DataFrame:
-    """Every delivery of each contending record: ``record_key``, where it was ``accepted``, and the position of this copy."""
-    is_parted = {"interval_index", "month_part"} <= set(contending.columns)
-    is_first_row = (F.col("interval_index") == 0) & (F.col("month_part") <= 1) if is_parted else F.lit(True)
-    # A duplicate has the hash of its first row only, which lies in another month if the record was split there.
-    first_content = F.max(F.when(is_first_row, F.col("content_hash"))).alias("first_content")
-    contents = contending.groupBy("record_key", *_POSITION).agg(first_content).withColumn("accepted", F.struct(*_POSITION))
-    held = contents.select("record_key", F.col("file_number").alias("duplicate_of_file_number"), "first_content", "accepted")
-    copies = duplicates.join(F.broadcast(held), on=["record_key", "duplicate_of_file_number"], how="inner")
-    repeated = copies.where("first_content IS NULL OR content_hash = first_content")
-    columns = ("record_key", "accepted", *_POSITION)
-    return contents.select(*columns).unionByName(repeated.select(*columns))
+    """Duplicates of contending records: ``record_key``, the position where it was ``accepted``, and that of the duplicate."""
+    held = contending.select(
+        "record_key",
+        F.struct(*_POSITION).alias("accepted"),
+        *[F.col(name).alias(f"duplicate_of_{name}") for name in _POSITION],
+    )
+    copies = duplicates.join(F.broadcast(held), on=["record_key", *[f"duplicate_of_{name}" for name in _POSITION]], how="inner")
+    return copies.select("record_key", "accepted", *_POSITION)
 
 
 def overlapping(assignments: DataFrame) -> DataFrame:
@@ -81,12 +78,57 @@ def overlapping(assignments: DataFrame) -> DataFrame:
     by_identifier = Window.partitionBy(*_IDENTIFIER).orderBy("assigned_from", "assigned_until", "file_number", "record_ordinal")
     before = by_identifier.rowsBetween(Window.unboundedPreceding, -1)
     lasting = assignments.withColumn("assigned_until", _open_ended("assigned_to")).where("assigned_from < assigned_until")
+    # Few identifiers have more than one; sorting all to look at each takes several times as long.
+    several = lasting.groupBy(*_IDENTIFIER).count().where("count > 1")
+    lasting = lasting.join(several.drop("count"), on=list(_IDENTIFIER), how="left_semi")
     clashing = lasting.withColumn("taken_until", F.max("assigned_until").over(before)).where("assigned_from < taken_until")
     return clashing.select("source", "file_number", "record_ordinal")
 
 
-def attribute(records: DataFrame, assignments: DataFrame, subscribed: DataFrame) -> DataFrame:
-    """Give each interval to the subscription that held its identifier when it closed.
+def by_identifier(records: DataFrame, assignments: DataFrame, month: Month) -> DataFrame:
+    """Add up intervals per identifier before anyone asks whose they are: apart only where a holder begins or ends.
+
+    Nearly every identifier has one holder all month, so this leaves a few rows of each to be joined with the assignments.
+
+    Args:
+        records: accepted rows of the month; none closed before it began.
+        assignments: rows of ``subscriptions``.
+        month: the month.
+
+    Returns:
+        Sums per identifier, source, access technology, roaming zone and ``held_at``: an instant at which the identifier had the
+        holder that it had when each of the intervals closed.
+    """
+    terms = _terms_of_changed(assignments, month)
+    few = F.broadcast(terms) if terms.count() <= _BROADCAST_ROWS else terms
+    begins, ends = F.col("term.held_at"), _open_ended("term.held_until")
+    closed = F.col("record.closed_at")
+    in_term = _same_identifier("record", "term") & (begins <= closed) & (closed < ends)
+    held = records.alias("record").join(few.alias("term"), on=in_term, how="left")
+    columns = [f"record.{name}" for name in (*_IDENTIFIER, "source", "access_technology", "roaming_zone")]
+    return held.groupBy(*columns, F.coalesce(begins, F.lit(month.begin)).alias("held_at")).agg(
+        F.sum("octets_up").alias("octets_up"),
+        F.sum("octets_down").alias("octets_down"),
+        F.count_if(F.col("month_part") <= 1).alias("intervals"),
+        F.bool_or("is_estimated").alias("is_estimated"),
+    )
+
+
+def _terms_of_changed(assignments: DataFrame, month: Month) -> DataFrame:
+    """Identifiers that may change hands after the month began, with the terms in which they cannot.
+
+    Returns:
+        ``identifier_type, identifier_key, held_at, held_until`` (null for the last), terms without a gap from the month's begin.
+    """
+    ends = F.explode(F.array("assigned_from", "assigned_to")).alias("held_at")
+    changes = assignments.select(*_IDENTIFIER, ends).where(F.col("held_at") > F.lit(month.begin)).distinct()
+    firsts = changes.select(*_IDENTIFIER).distinct().withColumn("held_at", F.lit(month.begin))
+    following = F.lead("held_at").over(Window.partitionBy(*_IDENTIFIER).orderBy("held_at"))
+    return changes.unionByName(firsts).withColumn("held_until", following)
+
+
+def attribute(usage: DataFrame, assignments: DataFrame, subscribed: DataFrame) -> DataFrame:
+    """Give usage to the subscription that held its identifier at ``held_at``.
 
     Adds ``attribution`` (``holder``, ``unknown_identifier`` where nobody in the export held it, ``inactive_holder`` where the
     holder was not active on any day of the month), ``subscription_key`` (null unless ``holder``), ``network`` and
@@ -97,8 +139,8 @@ def attribute(records: DataFrame, assignments: DataFrame, subscribed: DataFrame)
         *_IDENTIFIER, "assigned_from", "assigned_to", "subscription_key", "network", "is_active",
         F.col("access_technology").alias("subscribed_technology"),
     )  # fmt: skip
-    holds = _same_identifier("record", "holder") & _lasts_at(F.col("record.closed_at"), "holder")
-    joined = records.alias("record").join(holders.alias("holder"), on=holds, how="left")
+    holds = _same_identifier("record", "holder") & _lasts_at(F.col("record.held_at"), "holder")
+    joined = usage.alias("record").join(holders.alias("holder"), on=holds, how="left")
     is_held, is_active = F.col("holder.subscription_key").isNotNull(), F.col("holder.is_active").isNotNull()
     return joined.select(
         "record.*",
@@ -110,7 +152,7 @@ def attribute(records: DataFrame, assignments: DataFrame, subscribed: DataFrame)
 
 
 def meter(attributed: DataFrame, networks: Mapping[str, str], month: Month, cutoff: int) -> DataFrame:
-    """Add up attributed intervals per subscription, access technology and roaming zone.
+    """Add up attributed usage per subscription, access technology and roaming zone.
 
     Args:
         attributed: rows of ``attribute``.
@@ -130,7 +172,7 @@ def meter(attributed: DataFrame, networks: Mapping[str, str], month: Month, cuto
     return usage.agg(
         F.sum("octets_up").alias("octets_up"),
         F.sum("octets_down").alias("octets_down"),
-        F.count_if(F.col("month_part") <= 1).alias("intervals"),
+        F.sum("intervals").alias("intervals"),
         F.bool_or("is_estimated").alias("is_estimated"),
     ).withColumns({"usage_month": F.lit(month.usage_month), "batch_cutoff": F.lit(cutoff).cast("bigint")})
 
@@ -183,7 +225,7 @@ def subscribe(assignments: DataFrame, lost: DataFrame, month: Month, cutoff: int
 def networks_that_differ(assignments: DataFrame, month: Month) -> int:
     """Subscriptions of the month that are both fixed and mobile in the export."""
     active = assignments.where(_active_days(month) != 0)
-    differs = (F.min("network") != F.max("network")).alias("differs")
+    differs = ((F.count_if(F.col("network") == "fixed") > 0) & (F.count_if(F.col("network") != "fixed") > 0)).alias("differs")
     return active.groupBy("subscription_key").agg(differs).where("differs").count()
 
 

@@ -19,15 +19,13 @@ from jobs.batches import AsOf
 from jobs.estimate import estimate
 from jobs.lake import Lake
 from jobs.land import read_deliveries
-from jobs.repeats import content_hash
 from jobs.run import Refused
 from jobs.workplace import Workplace
-from schemas.table import Table
 from schemas.tables import ACCEPTED, ESTIMATED, FACTORS, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
 
 
-def meter_month(workplace: Workplace, usage_month: date) -> None:
-    """Fill ``metered`` and ``subscribed`` of a month from ``accepted`` up to the month's cutoff.
+def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
+    """Fill ``subscribed`` and ``metered`` of a month from ``accepted`` up to the month's cutoff. Return how many rows each has.
 
     Raises:
         Refused: nobody was active or nothing was used in the month, an identifier has two holders at once, or a subscription is
@@ -36,30 +34,31 @@ def meter_month(workplace: Workplace, usage_month: date) -> None:
     lake, month = workplace.lake, workplace.month(usage_month)
     counted = ledger.counted(lake, usage_month)
     ranks = delivery_ranks(lake)
-    assignments = assignments_of(counted, ranks, month, workplace.keys_from(usage_month)).persist()
+    assignments = assignments_of(counted, ranks, month, workplace.keys_from(usage_month))
     metering.require_one_holder(assignments)
     both = metering.networks_that_differ(assignments, month)
     if both:
         raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export")
-    records = settled_records(counted, ranks, usage_month)
     rejected = counted.rows(REJECTED).where(F.col("source").isin(list(workplace.networks)))
-    lost = metering.lost_records(rejected, counted.rows(FILE_BALANCES), records, month).persist()
-    lake.replace_month(SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month)
-    attributed = metering.attribute(records, assignments, of_month(lake.read(SUBSCRIBED), usage_month))
-    lake.replace_month(METERED, metering.meter(attributed, workplace.networks, month, counted.cutoff), usage_month)
-    lost.unpersist()
-    assignments.unpersist()
+    received = of_month(counted.rows(ACCEPTED), usage_month)
+    lost = metering.lost_records(rejected, counted.rows(FILE_BALANCES), received, month)
+    active = lake.replace_month(SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month)
+    records = settled_records(counted, ranks, usage_month)
+    usage = metering.by_identifier(records, assignments, month)
+    attributed = metering.attribute(usage, assignments, of_month(lake.read(SUBSCRIBED), usage_month))
+    rows = lake.replace_month(METERED, metering.meter(attributed, workplace.networks, month, counted.cutoff), usage_month)
+    return active, rows
 
 
 def settled_records(counted: AsOf, ranks: DataFrame, usage_month: date) -> DataFrame:
     """Accepted rows of a month that count, conflicts settled."""
-    return settled(ACCEPTED, of_month(counted.rows(ACCEPTED), usage_month), counted, ranks)
+    return settled(of_month(counted.rows(ACCEPTED), usage_month), counted, ranks)
 
 
 def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month, keys_from: date) -> DataFrame:
     """Identifier assignments that touch the month or begin after it, under its keys, corrections settled."""
     of_keys = counted.rows(SUBSCRIPTIONS).where(F.col("keys_from") == F.lit(keys_from))
-    return settled(SUBSCRIPTIONS, of_keys, counted, ranks).where(lasts_into(month))
+    return settled(of_keys, counted, ranks).where(lasts_into(month))
 
 
 def lasts_into(month: metering.Month) -> Column:
@@ -69,14 +68,13 @@ def lasts_into(month: metering.Month) -> Column:
     return ~(ended & inactive)
 
 
-def settled(table: Table, rows: DataFrame, counted: AsOf, ranks: DataFrame) -> DataFrame:
+def settled(rows: DataFrame, counted: AsOf, ranks: DataFrame) -> DataFrame:
     """Rows of ``accepted`` or ``subscriptions`` without the versions that a later delivery corrected."""
     # Conflicts are rare, and looking for them first keeps every later plan small.
     if rows.where("is_conflicting").isEmpty():
         return rows
     duplicates = counted.rows(REJECTED).where(F.col("reason") == metering.DUPLICATE)
-    hashed = rows.withColumn("content_hash", content_hash(table))
-    return metering.settle_conflicts(hashed, duplicates, ranks).drop("content_hash")
+    return metering.settle_conflicts(rows, duplicates, ranks)
 
 
 def delivery_ranks(lake: Lake) -> DataFrame:
@@ -89,8 +87,8 @@ def delivery_ranks(lake: Lake) -> DataFrame:
     return lake.spark.createDataFrame(rows, "file_number BIGINT, file_sequence BIGINT, file_hash STRING")
 
 
-def estimate_month(workplace: Workplace, usage_month: date) -> None:
-    """Fill ``estimated`` of a month from ``metered``, ``subscribed`` and the factors in force.
+def estimate_month(workplace: Workplace, usage_month: date) -> int:
+    """Fill ``estimated`` of a month from ``metered``, ``subscribed`` and the factors in force. Return how many rows it has.
 
     Raises:
         Refused: a factor is missing or ambiguous, or counts volume otherwise than a source does.
@@ -104,7 +102,7 @@ def estimate_month(workplace: Workplace, usage_month: date) -> None:
     found = factors_of(workplace, usage_month, subscribed)
     factors = lake.rows(FACTORS, [asdict(factor) for factor in found])
     estimated = estimate(metered, subscribed, factors, factors_id(found))
-    lake.replace_month(ESTIMATED, estimated, usage_month)
+    return lake.replace_month(ESTIMATED, estimated, usage_month)
 
 
 def factors_of(workplace: Workplace, usage_month: date, subscribed: DataFrame) -> list[Factor]:

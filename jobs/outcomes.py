@@ -20,7 +20,7 @@ from jobs.legal_calendar import month_index, month_starts, months, split
 from jobs.normalise import Faults, Integers, Mask, text
 from jobs.pseudonyms import PSEUDONYM, Key, Keys
 from jobs.readers.block import Block
-from schemas.source import IdentifierRules, IdentifierType, OutOfScope, SubscriptionSource, UsageSource
+from schemas.source import IdentifierRules, IdentifierType, SubscriptionSource, UsageSource
 
 LONGEST_INTERVAL_S = 400 * 86_400
 """No session stays without a partial record for longer; a longer one is a broken clock."""
@@ -151,14 +151,10 @@ def _out_of_scope(records: Mapping[str, pa.Array], source: UsageSource, faults: 
     """Number of the first rule of the policy that a record meets, from 1; 0 if it is in scope or its fields are not readable."""
     outside = np.zeros(len(faults.codes), np.int64)
     for code, rule in enumerate(source.scope_rules, start=1):
-
-        def decide(values: pa.StringArray, rule: OutOfScope = rule) -> pa.Array:
-            others = rule.unless_starts_with
-            is_other = pc.and_not(pc.not_equal(values, ""), _starts_with(values, others)) if others else pa.scalar(False)
-            is_named = pc.or_(pc.is_in(values, pa.array(rule.equals, pa.string())), _starts_with(values, rule.starts_with))
-            return pc.or_(is_named, is_other)
-
-        meets = normalise.by_distinct(text(records[rule.column]), decide).to_numpy(zero_copy_only=False)
+        values, others = text(records[rule.column]), rule.unless_starts_with
+        is_other = pc.and_not(pc.not_equal(values, ""), _starts_with(values, others)) if others else pa.scalar(False)
+        is_named = pc.or_(pc.is_in(values, pa.array(rule.equals, pa.string())), _starts_with(values, rule.starts_with))
+        meets = pc.or_(is_named, is_other).to_numpy(zero_copy_only=False)
         outside[meets & (outside == 0) & faults.sound] = code
     return outside
 

@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ FROM_THE_BEGINNING = date(FIRST_YEAR, 1, 1)
 """First month of a key that succeeds no other."""
 _BLOCK_OCTETS = hashlib.sha256().block_size
 _INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0x5C))
+_MOST_KNOWN = 1 << 19
+"""Pseudonyms that a process remembers, in about 100 MB. Once that is full, no other takes a place: files come in one order."""
 _FINGERPRINT_LABEL = b"footprint key fingerprint"
 
 
@@ -66,13 +69,21 @@ class Key:
     def pseudonyms(self, kind: str, values: pa.StringArray) -> pa.FixedSizeBinaryArray:
         """Pseudonyms of normalised values; each distinct value is hashed once, null stays null."""
         encoded = pc.dictionary_encode(values)
+        known = _known_pseudonyms(self.fingerprint, kind)
+        room = _MOST_KNOWN - len(known)
         inner, outer = self._states(kind.encode() + b"\0")
         hashed = []
         for value in encoded.dictionary.cast(pa.binary()).to_pylist():
-            within, around = inner.copy(), outer.copy()
-            within.update(value)
-            around.update(within.digest())
-            hashed.append(around.digest()[:PSEUDONYM_OCTETS])
+            pseudonym = known.get(value)
+            if pseudonym is None:
+                within, around = inner.copy(), outer.copy()
+                within.update(value)
+                around.update(within.digest())
+                pseudonym = around.digest()[:PSEUDONYM_OCTETS]
+                if room > 0:
+                    known[value] = pseudonym
+                    room -= 1
+            hashed.append(pseudonym)
         return _fixed(hashed).take(encoded.indices)
 
     def _states(self, begin: bytes) -> tuple[Any, Any]:
@@ -94,6 +105,12 @@ class Key:
         hashed = pc.if_else(runs.values.is_valid(), _fixed(digests), pa.scalar(None, PSEUDONYM))
         lengths = np.diff(runs.run_ends.to_numpy(), prepend=0)
         return hashed.take(pa.array(np.repeat(np.arange(len(digests)), lengths)))
+
+
+@lru_cache(maxsize=1)
+def _known_pseudonyms(fingerprint: str, kind: str) -> dict[bytes, bytes]:
+    """Pseudonyms under one key that this process worked out before: a worker meets a subscriber again in the next file."""
+    return {}
 
 
 def _fixed(hashes: list[bytes]) -> pa.FixedSizeBinaryArray:

@@ -89,23 +89,27 @@ def compose(estimated: DataFrame, revision: int, publication_id: int) -> DataFra
     ).select(*PUBLISHED.names)
 
 
-def rows_hash(rows: DataFrame, without: tuple[str, ...] = ()) -> str:
+def hashes(rows: DataFrame) -> dict[str, str]:
     """SHA-256 of the sorted rows: the same for the same rows in any order and any number of partitions.
 
     Rows are hashed one by one, gathered by the first digits of their hash, sorted within, and hashed up.
+
+    Returns:
+        ``rows_hash``, of whole rows, and ``figures_hash``, without keys, revision and publication: equal figures, equal hash.
     """
-    columns = [F.coalesce(F.col(name).cast("string"), F.lit("null")) for name in rows.columns if name not in without]
-    hashed = rows.select(F.sha2(F.concat_ws("\x1f", *columns), 256).alias("row_hash"))
-    buckets = hashed.groupBy(F.substring("row_hash", 1, _BUCKETS).alias("bucket")).agg(
-        F.sha2(F.concat_ws("", F.sort_array(F.collect_list("row_hash"))), 256).alias("bucket_hash")
+    written = {name: F.coalesce(F.col(name).cast("string"), F.lit("null")) for name in rows.columns}
+    columns = {
+        "rows_hash": list(written.values()),
+        "figures_hash": [text for name, text in written.items() if name not in _NOT_FIGURES],
+    }
+    each = F.array(
+        *[F.struct(F.lit(n).alias("name"), F.sha2(F.concat_ws("\x1f", *c), 256).alias("row_hash")) for n, c in columns.items()]
     )
-    found = sorted((row.bucket, row.bucket_hash) for row in buckets.collect())
-    return hashlib.sha256("".join(bucket_hash for _, bucket_hash in found).encode()).hexdigest()
-
-
-def figures_hash(rows: DataFrame) -> str:
-    """Hash of the published figures without keys, revision or publication: equal figures, equal hash."""
-    return rows_hash(rows, _NOT_FIGURES)
+    hashed = rows.select(F.inline(each)).groupBy("name", F.substring("row_hash", 1, _BUCKETS).alias("bucket"))
+    buckets = hashed.agg(F.sha2(F.concat_ws("", F.sort_array(F.collect_list("row_hash"))), 256).alias("bucket_hash"))
+    found = sorted((row.name, row.bucket, row.bucket_hash) for row in buckets.collect())
+    together = {name: "".join(bucket_hash for of, _, bucket_hash in found if of == name) for name in columns}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in together.items()}
 
 
 def project(workplace: Workplace) -> None:
@@ -140,8 +144,7 @@ def _commit(workplace: Workplace, usage_month: date) -> None:
         "code_version": code_version(),
         "verdict_id": verdict.verdict_id,
         **_totals(rows),
-        "figures_hash": figures_hash(rows),
-        "rows_hash": rows_hash(rows),
+        **hashes(rows),
         "published_at": workplace.now(),
     }
     lake.append_rows(PUBLICATIONS, [publication], number)

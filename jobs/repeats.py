@@ -31,6 +31,7 @@ BEGINNING_OCTETS = 8
 _BUCKET_ROWS = 1 << 22
 _BROADCAST_ROWS = 1 << 20
 _POSITION = ("file_number", "record_ordinal", "interval_index", "month_part", "keys_part")
+_FIRST = ("file_number", "record_ordinal")
 _CARRIED = ("data_file", "row_index")
 _KEYS = pa.schema([("bucket", pa.int32()), ("is_new", pa.bool_()), ("keys", pa.binary())])
 _SUSPECTS = pa.schema([("beginning", pa.binary())])
@@ -84,8 +85,8 @@ def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> Da
         table: the table.
 
     Returns:
-        One row per repeated candidate: its position, ``content_hash`` and what it carries, ``duplicate_of_file_number`` (null if
-        it is no duplicate) and ``is_conflicting``.
+        One row per repeated candidate: its position and what it carries, ``duplicate_of_file_number`` and
+        ``duplicate_of_record_ordinal`` (null if it is no duplicate) and ``is_conflicting``.
     """
     part = [name for name in ("interval_index", "month_part", "usage_month", "keys_from") if name in table.names]
     position = [name for name in _POSITION if name in table.names]
@@ -102,18 +103,16 @@ def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> Da
     judged = both.select(
         *position,
         *carried,
-        "content_hash",
         "is_candidate",
         F.row_number().over(same_content).alias("copy"),
-        F.first("file_number").over(same_content).alias("first_file_number"),
+        *[F.first(name).over(same_content).alias(f"first_{name}") for name in _FIRST],
         (F.min("content_hash").over(same_key) != F.max("content_hash").over(same_key)).alias("is_conflicting"),
     )
     is_duplicate = F.col("copy") > 1
     return judged.where(F.col("is_candidate") & (is_duplicate | F.col("is_conflicting"))).select(
         *position,
         *carried,
-        "content_hash",
-        F.when(is_duplicate, F.col("first_file_number")).alias("duplicate_of_file_number"),
+        *[F.when(is_duplicate, F.col(f"first_{name}")).alias(f"duplicate_of_{name}") for name in _FIRST],
         "is_conflicting",
     )
 
@@ -197,9 +196,8 @@ def _rewritten(lake: Lake, table: Table, repeats: DataFrame, rejected: str, file
             found = _without_duplicates(table, path, of_file, TableWriter(table, place), TableWriter(REJECTED, rejected))
             yield pa.RecordBatch.from_pylist([{"found": json.dumps(found)}], _FOUND)
 
-    by_file = repeats.select(*_CARRIED, "content_hash", "duplicate_of_file_number", "is_conflicting").repartition(
-        files, "data_file"
-    )
+    columns = (*_CARRIED, *[f"duplicate_of_{name}" for name in _FIRST], "is_conflicting")
+    by_file = repeats.select(*columns).repartition(files, "data_file")
     for row in by_file.mapInArrow(rewrite, from_arrow_schema(_FOUND)).collect():
         yield json.loads(row.found)
 
@@ -222,7 +220,7 @@ def _without_duplicates(
     same = {name: duplicates[name].filter(first).combine_chunks() for name in REJECTED.names if name in table.names}
     judged = {
         name: repeats[name].combine_chunks().filter(pa.array(is_duplicate)).filter(first.combine_chunks())
-        for name in ("content_hash", "duplicate_of_file_number")
+        for name in [f"duplicate_of_{part}" for part in _FIRST]
     }
     rejected.write({**same, **judged, "reason": DUPLICATE})
     return {

@@ -110,7 +110,7 @@ def ended_assignments(workplace: Workplace, found: Due) -> DataFrame:
     """
     now = AsOf.now(workplace.lake)
     every = workplace.lake.read(SUBSCRIPTIONS).where(F.col("batch") <= now.cutoff)
-    counting = settled(SUBSCRIPTIONS, now.rows(SUBSCRIPTIONS), now, delivery_ranks(workplace.lake))
+    counting = settled(now.rows(SUBSCRIPTIONS), now, delivery_ranks(workplace.lake))
     of_kept_keys = F.col("keys_from") >= F.lit(workplace.keys_from(found.first_month))
     lasting = counting.where(lasts_into(workplace.month(found.first_month)) & of_kept_keys).select("record_key")
     ended = counting.select("record_key").join(lasting, "record_key", "left_anti")

@@ -70,6 +70,10 @@ def _machine(settings: Settings, java_options: str) -> dict[str, str]:
         "spark.local.dir": str(settings.var / "tmp"),
         # One small machine: the defaults (50 and 32 tasks) cost seconds on every small table.
         "spark.databricks.delta.snapshotPartitions": "1",
+        # Its first level is full at once when nearly every key is another.
+        "spark.sql.codegen.aggregate.map.twolevel.enabled": "false",
+        # What a join of this size sorts on both sides fits into memory unsorted.
+        "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "64m",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
         "spark.driver.extraJavaOptions": java_options,
     }

@@ -8,13 +8,11 @@ from datetime import date
 from jobs import ledger
 from jobs.accept import accept, reaccept
 from jobs.land import land, read_deliveries, sequence_gaps
-from jobs.month import estimate_month, meter_month, of_month
+from jobs.month import estimate_month, meter_month
 from jobs.publish import publish_month
 from jobs.run import CallError, Refused
 from jobs.verify import is_published, latest_verdict, verify_month
 from jobs.workplace import Workplace
-from schemas.table import Table
-from schemas.tables import ESTIMATED, METERED, SUBSCRIBED
 
 
 def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
@@ -82,18 +80,12 @@ def _accept(workplace: Workplace) -> None:
 
 
 def _meter(workplace: Workplace, usage_month: date) -> None:
-    meter_month(workplace, usage_month)
-    subscriptions, rows = (_rows_of_month(workplace, table, usage_month) for table in (SUBSCRIBED, METERED))
+    subscriptions, rows = meter_month(workplace, usage_month)
     workplace.say(f"meter     {subscriptions:,} subscriptions active, {rows:,} rows of usage")
 
 
 def _estimate(workplace: Workplace, usage_month: date) -> None:
-    estimate_month(workplace, usage_month)
-    workplace.say(f"estimate  {_rows_of_month(workplace, ESTIMATED, usage_month):,} components")
-
-
-def _rows_of_month(workplace: Workplace, table: Table, usage_month: date) -> int:
-    return of_month(workplace.lake.read(table), usage_month).count()
+    workplace.say(f"estimate  {estimate_month(workplace, usage_month):,} components")
 
 
 def _verify(workplace: Workplace, usage_month: date) -> None:

@@ -23,7 +23,7 @@ from jobs.serving_schema import prepare
 from jobs.workplace import Workplace
 from schemas.tables import ACCEPTED, ERASURES, REJECTED, REVISIONS, SUBSCRIPTIONS, TABLES
 
-_BLANKED = ("identifier_key", "record_key", "content_hash", "closed_at")
+_BLANKED = ("identifier_key", "record_key", "closed_at")
 """Columns of a rejection that could lead to a subscriber; where it was and why it was refused stays."""
 
 

@@ -97,8 +97,8 @@ REJECTED = Table(
         identifier_key   BINARY             COMMENT 'Pseudonym of the identifier; null if it cannot be read.'
         closed_at        TIMESTAMP          COMMENT 'End of the interval; null if it cannot be read.'
         record_key       BINARY             COMMENT 'Key of the record; null if it has none.'
-        content_hash     BIGINT             COMMENT 'xxHash64 of what the record says; null unless it is a duplicate.'
         duplicate_of_file_number BIGINT     COMMENT 'Delivery that holds the accepted copy; null unless the record is a duplicate.'
+        duplicate_of_record_ordinal BIGINT  COMMENT 'Position of the accepted copy in its file; null unless the record is a duplicate.'
     """,
     key=("file_number", "record_ordinal", "batch"),
     statistics=("batch", "reason", "usage_month"),

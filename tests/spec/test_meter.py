@@ -17,7 +17,7 @@ import pytest
 from jobs.legal_calendar import bounds
 from jobs.run import Refused
 from schemas.tables import ACCEPTED, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
-from tests.conftest import hashed, rows
+from tests.conftest import rows
 
 pytestmark = pytest.mark.spark
 
@@ -42,10 +42,11 @@ def name(pseudonym: bytes | None) -> str | None:
 
 def metered(spark, records: str, assignments: str, subscribed: str):
     """Rows of ``metered`` for records, assignments and subscriptions written as tables."""
-    from jobs.meter import attribute, meter
+    from jobs.meter import attribute, by_identifier, meter
 
     holders = rows(spark, SUBSCRIPTIONS, assignments)
-    attributed = attribute(rows(spark, ACCEPTED, records), holders, rows(spark, SUBSCRIBED, subscribed))
+    usage = by_identifier(rows(spark, ACCEPTED, records), holders, OCTOBER)
+    attributed = attribute(usage, holders, rows(spark, SUBSCRIBED, subscribed))
     return meter(attributed, NETWORKS, OCTOBER, cutoff=7)
 
 
@@ -226,9 +227,9 @@ def delivered(spark, records, duplicates, deliveries):
     from jobs.meter import settle_conflicts
 
     settled = settle_conflicts(
-        rows(spark, hashed(ACCEPTED), records), rows(spark, REJECTED, duplicates), spark.createDataFrame(deliveries, DELIVERIES)
+        rows(spark, ACCEPTED, records), rows(spark, REJECTED, duplicates), spark.createDataFrame(deliveries, DELIVERIES)
     )
-    assert sorted(settled.columns) == sorted(hashed(ACCEPTED).names)
+    assert sorted(settled.columns) == sorted(ACCEPTED.names)
     found: dict[str | None, list[int]] = {}
     for row in settled.collect():
         found.setdefault(name(row.record_key), []).append(row.octets_down)
@@ -242,18 +243,18 @@ def test_of_conflicting_records_the_one_delivered_last_counts(spark):
     found = delivered(
         spark,
         """
-        | record_key  | content_hash | file_number | record_ordinal | octets_down | is_conflicting |
-        | by sequence | 1            | 1           | 9              | 1           | false          |
-        | by sequence | 2            | 2           | 1              | 2           | true           |
-        | by hash     | 1            | 4           | 1              | 1           | true           |
-        | by hash     | 2            | 3           | 9              | 2           | false          |
-        | by ordinal  | 1            | 1           | 8              | 1           | false          |
-        | by ordinal  | 2            | 1           | 7              | 2           | true           |
-        | unnumbered  | 1            | 5           | 9              | 1           | true           |
-        | unnumbered  | 2            | 1           | 1              | 2           | false          |
-        | alone       | 1            | 1           | 2              | 5           | false          |
-        |             | 1            | 1           | 3              | 6           | false          |
-        |             | 1            | 2           | 3              | 7           | false          |
+        | record_key  | file_number | record_ordinal | octets_down | is_conflicting |
+        | by sequence | 1           | 9              | 1           | false          |
+        | by sequence | 2           | 1              | 2           | true           |
+        | by hash     | 4           | 1              | 1           | true           |
+        | by hash     | 3           | 9              | 2           | false          |
+        | by ordinal  | 1           | 8              | 1           | false          |
+        | by ordinal  | 1           | 7              | 2           | true           |
+        | unnumbered  | 5           | 9              | 1           | true           |
+        | unnumbered  | 1           | 1              | 2           | false          |
+        | alone       | 1           | 2              | 5           | false          |
+        |             | 1           | 3              | 6           | false          |
+        |             | 2           | 3              | 7           | false          |
         """,
         NO_DUPLICATES,
         [(1, 10, "zz"), (2, 11, "aa"), (3, 12, "bb"), (4, 12, "cc"), (5, None, "zz")],
@@ -264,8 +265,10 @@ def test_of_conflicting_records_the_one_delivered_last_counts(spark):
 
 def test_the_record_that_counts_does_not_depend_on_the_order_of_arrival(spark):
     # One content of 1 octet in the files of sequence 1 and 3, another of 2 octets in that of 2: the third delivery is the last.
-    accepted = ["| record_key | content_hash | file_number | record_ordinal | octets_down | is_conflicting |"]
-    duplicate = ["| record_key | content_hash | file_number | record_ordinal | reason | duplicate_of_file_number |"]
+    accepted = ["| record_key | file_number | record_ordinal | octets_down | is_conflicting |"]
+    duplicate = [
+        "| record_key | file_number | record_ordinal | reason | duplicate_of_file_number | duplicate_of_record_ordinal |"
+    ]
     deliveries = []
     for order, arrival in enumerate(permutations((1, 2, 3)), start=1):
         first: dict[int, int] = {}
@@ -273,9 +276,9 @@ def test_the_record_that_counts_does_not_depend_on_the_order_of_arrival(spark):
             content, number = {1: 1, 2: 2, 3: 1}[sequence], 10 * order + position
             deliveries.append((number, sequence, f"hash {sequence}"))
             if content in first:
-                duplicate.append(f"| k{order} | {content} | {number} | 1 | duplicate | {first[content]} |")
+                duplicate.append(f"| k{order} | {number} | 1 | duplicate | {first[content]} | 1 |")
             else:
-                accepted.append(f"| k{order} | {content} | {number} | 1 | {content} | {'true' if first else 'false'} |")
+                accepted.append(f"| k{order} | {number} | 1 | {content} | {'true' if first else 'false'} |")
                 first[content] = number
 
     found = delivered(spark, "\n".join(accepted), "\n".join(duplicate), deliveries)
@@ -284,17 +287,17 @@ def test_the_record_that_counts_does_not_depend_on_the_order_of_arrival(spark):
 
 
 def test_a_duplicate_ranks_its_record_in_every_month_that_the_record_was_split_over(spark):
-    # In November only the second parts are read, while the duplicate has the content hash of its first part, in October.
+    # In November only the second parts are read, while the duplicate stands for its first part, in October.
     found = delivered(
         spark,
         """
-        | record_key | usage_month | month_part | content_hash | file_number | record_ordinal | octets_down | is_conflicting |
-        | split      | 2026-11-01  | 2          | 12           | 1           | 1              | 1           | false          |
-        | split      | 2026-11-01  | 2          | 22           | 2           | 1              | 2           | true           |
+        | record_key | usage_month | month_part | file_number | record_ordinal | octets_down | is_conflicting |
+        | split      | 2026-11-01  | 2          | 1           | 1              | 1           | false          |
+        | split      | 2026-11-01  | 2          | 2           | 1              | 2           | true           |
         """,
         """
-        | record_key | content_hash | file_number | record_ordinal | reason    | duplicate_of_file_number |
-        | split      | 11           | 3           | 1              | duplicate | 1                        |
+        | record_key | file_number | record_ordinal | reason    | duplicate_of_file_number | duplicate_of_record_ordinal |
+        | split      | 3           | 1              | duplicate | 1                        | 1                           |
         """,
         [(1, 1, "a"), (2, 2, "b"), (3, 3, "c")],
     )
@@ -306,11 +309,11 @@ def test_a_record_of_several_intervals_counts_with_all_of_them(spark):
     found = delivered(
         spark,
         """
-        | record_key | interval_index | content_hash | file_number | record_ordinal | octets_down | is_conflicting |
-        | many       | 0              | 10           | 1           | 1              | 1           | false          |
-        | many       | 1              | 11           | 1           | 1              | 2           | false          |
-        | many       | 0              | 20           | 2           | 1              | 10          | true           |
-        | many       | 1              | 21           | 2           | 1              | 20          | true           |
+        | record_key | interval_index | file_number | record_ordinal | octets_down | is_conflicting |
+        | many       | 0              | 1           | 1              | 1           | false          |
+        | many       | 1              | 1           | 1              | 2           | false          |
+        | many       | 0              | 2           | 1              | 10          | true           |
+        | many       | 1              | 2           | 1              | 20          | true           |
         """,
         NO_DUPLICATES,
         [(1, 1, "a"), (2, 2, "b")],
@@ -324,19 +327,19 @@ def test_a_corrected_assignment_counts_as_it_was_delivered_last(spark):
 
     assignments = rows(
         spark,
-        hashed(SUBSCRIPTIONS),
+        SUBSCRIPTIONS,
         """
-        | record_key | content_hash | file_number | record_ordinal | assigned_to | brand | is_conflicting |
-        | ana's sim  | 1            | 1           | 1              |             | lasts | false          |
-        | ana's sim  | 2            | 2           | 1              | 2026-10-10  | ended | true           |
+        | record_key | file_number | record_ordinal | assigned_to | brand | is_conflicting |
+        | ana's sim  | 1           | 1              |             | lasts | false          |
+        | ana's sim  | 2           | 1              | 2026-10-10  | ended | true           |
         """,
     )
     duplicates = rows(
         spark,
         REJECTED,
         """
-        | record_key | content_hash | file_number | record_ordinal | reason    | duplicate_of_file_number |
-        | ana's sim  | 1            | 3           | 1              | duplicate | 1                        |
+        | record_key | file_number | record_ordinal | reason    | duplicate_of_file_number | duplicate_of_record_ordinal |
+        | ana's sim  | 3           | 1              | duplicate | 1                        | 1                           |
         """,
     )
     deliveries = spark.createDataFrame([(1, 1, "a"), (2, 2, "b"), (3, 3, "c")], DELIVERIES)

@@ -112,44 +112,46 @@ def changed_once(frame, column: str, who: str = "ana"):
     )
 
 
-def test_the_hash_of_a_month_is_that_of_its_rows_in_any_order_partitioning_and_time_zone(spark):
-    from jobs.publish import figures_hash, rows_hash
+def both(frame) -> tuple[str, str]:
+    """Hash of rows and hash of figures."""
+    from jobs.publish import hashes
 
+    found = hashes(frame)
+    return found["rows_hash"], found["figures_hash"]
+
+
+def test_the_hash_of_a_month_is_that_of_its_rows_in_any_order_partitioning_and_time_zone(spark):
     frame = rows(spark, PUBLISHED, PUBLISHED_ROWS)
-    expected = (rows_hash(frame), figures_hash(frame))
+    expected = both(frame)
 
     for partitions in (1, 2, 7):
         shuffled = frame.orderBy("brand", "subscription_key", ascending=False).repartition(partitions)
-        assert (rows_hash(shuffled), figures_hash(shuffled)) == expected, partitions
+        assert both(shuffled) == expected, partitions
     zone = spark.conf.get("spark.sql.session.timeZone")
     spark.conf.set("spark.sql.session.timeZone", "Pacific/Auckland")
     try:
-        assert (rows_hash(frame), figures_hash(frame)) == expected
+        assert both(frame) == expected
     finally:
         spark.conf.set("spark.sql.session.timeZone", zone)
 
 
 def test_any_changed_figure_changes_both_hashes(spark):
-    from jobs.publish import figures_hash, rows_hash
-
     frame = rows(spark, PUBLISHED, PUBLISHED_ROWS)
-    expected = (rows_hash(frame), figures_hash(frame))
+    expected = both(frame)
 
     for column in FIGURES:
         changed = changed_once(frame, column)
-        assert figures_hash(changed) != expected[1], column
-    assert rows_hash(changed_once(frame, "footprint_gco2e")) != expected[0]
-    assert figures_hash(changed_once(frame, "footprint_gco2e_low", "ben")) != expected[1], "an end where there was none"
-    assert figures_hash(frame.where("subscription_key <> 'dee'")) != expected[1], "one of two rows with equal figures is gone"
+        assert both(changed)[1] != expected[1], column
+    assert both(changed_once(frame, "footprint_gco2e"))[0] != expected[0]
+    assert both(changed_once(frame, "footprint_gco2e_low", "ben"))[1] != expected[1], "an end where there was none"
+    assert both(frame.where("subscription_key <> 'dee'"))[1] != expected[1], "one of two rows with equal figures is gone"
 
 
 def test_the_hash_of_figures_does_not_see_keys_and_revisions_but_the_hash_of_rows_does(spark):
-    from jobs.publish import figures_hash, rows_hash
-
     frame = rows(spark, PUBLISHED, PUBLISHED_ROWS)
-    expected = (rows_hash(frame), figures_hash(frame))
+    expected = both(frame)
 
     for column in ("subscription_key", "revision", "publication_id"):
         changed = changed_once(frame, column)
-        assert figures_hash(changed) == expected[1], column
-        assert rows_hash(changed) != expected[0], column
+        assert both(changed)[1] == expected[1], column
+        assert both(changed)[0] != expected[0], column
