@@ -31,11 +31,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def figures(settings: Settings, run, spark) -> str:
     """Hash of what would be published."""
-    from jobs.publish import compose, figures_hash
+    from jobs.publish import compose, hashes
 
     run(settings, MONTH, FIGURES)
     estimated = spark.read.format("delta").load(f"{settings.lake}/estimated").where("usage_month = DATE'2026-10-01'")
-    return figures_hash(compose(estimated, 1, 1))
+    return hashes(compose(estimated, 1, 1))["figures_hash"]
 
 
 @pytest.fixture(scope="module")

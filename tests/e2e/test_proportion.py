@@ -1,0 +1,84 @@
+"""A batch costs in proportion to itself: nothing reads data it does not need, and no skew breaks a stage."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.run import usage_month
+from tests.e2e.landing import HEADER, pipe, subscription, write
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+OCTOBER, DECEMBER = date(2026, 10, 1), date(2026, 12, 1)
+HEAVY = "001010000000001"
+RECORDS = 20_000
+
+
+def records(day: str, begin: int, count: int, heavy: int) -> list[str]:
+    """Records of a day, of which every ``heavy``-th is of one subscription; the others are of a hundred."""
+    return [
+        pipe(HEAVY if n % heavy == 0 else f"0010100001{n % 100:05d}", f"{day}{n % 24:02d}0000", f"c{n}", 1000, offset="+0100")
+        for n in range(begin, begin + count)
+    ]
+
+
+def octets(settings: Any) -> dict[date, int]:
+    """Octets of holders by month."""
+    from jobs.lake import Lake
+    from jobs.spark import session
+    from schemas.tables import METERED
+
+    metered = Lake(session(settings), settings.lake, lambda: None).read(METERED).where("attribution = 'holder'")
+    return {row.usage_month: row[1] for row in metered.groupBy("usage_month").sum("octets_down").collect()}
+
+
+def test_one_subscription_with_a_tenth_of_all_records_and_one_file_with_nine_tenths_are_added_up(settings, run):
+    everyone = [HEAVY, *(f"0010100001{n:05d}" for n in range(100))]
+    held = [subscription(f"s{imsi}", "mobile", ("imsi", imsi)) for imsi in everyone]
+    write(Path(settings.landing), "subscriptions/subscriptions_20261231.csv", [HEADER, *held])
+    few = RECORDS // 10
+    write(Path(settings.landing), "pgw_pipe/S4PGWB000001", records("20261203", 0, few, 10))
+    write(Path(settings.landing), "pgw_pipe/S4PGWB000002", records("20261204", few, RECORDS - few, 10))
+
+    run(settings, "2026-12", ("land", "accept", "meter"))
+
+    assert octets(settings) == {DECEMBER: RECORDS * 1000}
+
+
+def test_a_file_is_compared_only_with_data_of_its_own_time(settings, run, monkeypatch):
+    from jobs import accept
+
+    compared: list[list[str]] = []
+    remove = accept.repeats.remove
+
+    def watched(lake, table, files, existing, rejected):
+        compared.append(existing.inputFiles())
+        return remove(lake, table, files, existing, rejected)
+
+    monkeypatch.setattr(accept.repeats, "remove", watched)
+    for number, day in ((3, "20261010"), (4, "20261210"), (5, "20261203")):
+        write(Path(settings.landing), f"pgw_pipe/S4PGWB00000{number}", records(day, RECORDS * number, 10, 2))
+        run(settings, "2026-12", ("land", "accept"))
+
+    nothing, other_day, same_day = compared
+    assert nothing == []
+    assert other_day == [], "the days before, and October, were left out"
+    assert len(same_day) == 1, "of the three data files, and October's, the one of that day"
+
+
+def test_a_stage_of_a_month_reads_the_partition_of_that_month(settings, run):
+    from jobs import ledger
+    from jobs.month import delivery_ranks, settled_records
+    from jobs.workplace import workplace
+
+    with workplace(settings, "test", print) as opened:
+        for month in ("2026-10", "2026-12"):
+            first = usage_month(month)
+            counted = ledger.counted(opened.lake, first)
+            read = settled_records(counted, delivery_ranks(opened.lake), first).inputFiles()
+            assert read
+            assert all(f"usage_month={first}" in place for place in read)
