@@ -52,6 +52,8 @@ def remove(lake: Lake, table: Table, files: Sequence[DataFile], existing: DataFr
         Paths ``replaced``, data files ``accepted`` in their place and ``rejected`` with the duplicates, and ``duplicates``:
         records and octets of volume by file number.
     """
+    if not files:
+        return
     suspects = _suspects(lake, table, files, existing).persist()
     count = suspects.count()
     if count:

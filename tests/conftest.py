@@ -116,4 +116,5 @@ def _default(sql_type: str) -> Any:
         "INT": 0,
         "BIGINT": 0,
         "STRING": "-",
+        "ARRAY<BIGINT>": [],
     }[sql_type]
