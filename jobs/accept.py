@@ -7,7 +7,7 @@ its rows exist for nobody. The balance of every file is checked before anything 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -16,11 +16,10 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 from pyspark.sql import Column
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs import outcomes, repeats
 from jobs.batches import Batch, latest, read_batches, visible
-from jobs.data_files import DataFile, TableWriter, remove_data_files
+from jobs.data_files import FOUND, DataFile, TableWriter, remove_data_files
 from jobs.files import has_parts, parts_of, read_records
 from jobs.lake import Lake, LakeError, collected, versions
 from jobs.land import Delivery, contents_that_count, place_of, read_deliveries, register_again
@@ -28,6 +27,7 @@ from jobs.meter import DUPLICATE
 from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
 from jobs.readers.block import WHOLE, NodeDay, Part, ReadFault, Tally, count_warning
 from jobs.run import Refused, code_version
+from jobs.spark import in_tasks
 from jobs.workplace import Workplace
 from schemas.source import Source, SubscriptionSource, UsageSource
 from schemas.table import Table
@@ -253,14 +253,12 @@ def _parts(workplace: Workplace, files: Sequence[_Work]) -> list[_Work]:
         return []
     sources, part_octets = dict(workplace.sources), TASK_OCTETS
 
-    def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for place in batch.column(0).to_pylist():
-                file = files[place]
-                parts = parts_of(file.place, file.size_octets, sources[file.source], part_octets)
-                yield pa.RecordBatch.from_pylist([{"file": place, **vars(part)} for part in parts], _PARTS)
+    def look(number: int) -> pa.RecordBatch:
+        file = files[number]
+        parts = parts_of(file.place, file.size_octets, sources[file.source], part_octets)
+        return pa.RecordBatch.from_pylist([{"file": number, **vars(part)} for part in parts], _PARTS)
 
-    found = workplace.lake.spark.range(0, len(files), 1, len(files)).mapInArrow(look, from_arrow_schema(_PARTS))
+    found = in_tasks(workplace.lake.spark, len(files), look, _PARTS)
     return [replace(files[row.file], part=Part(row.begin_octet, row.end_octet, row.first_ordinal)) for row in found.collect()]
 
 
@@ -276,35 +274,28 @@ def _read_files(
         For each task its data files of ``accepted`` and ``rejected``, and a tally of each file or part of one.
     """
     sources, legal, keys = dict(workplace.sources), workplace.settings.legal_timezone.key, dict(workplace.keys)
-    number, places = batch.number, {"accepted": workplace.lake.path(table), "rejected": workplace.lake.path(REJECTED)}
+    number, path = batch.number, workplace.lake.path
+    targets = {"accepted": (table, path(table)), "rejected": (REJECTED, path(REJECTED))}
 
-    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for rows in batches:
-            for task in rows.column(0).to_pylist():
-                tables = {"accepted": table, "rejected": REJECTED}
-                writers = {kind: TableWriter(tables[kind], place, {"batch": number}) for kind, place in places.items()}
-                tallies = []
-                for work in tasks[task]:
-                    policy = outcomes.Policy(ZoneInfo(legal), keys[IDENTIFIER_KEY], keys[SERVING_KEY])
-                    tallies.append([work.file_number, *_read_file(work, sources[work.source], policy, writers)])
-                files = {kind: [file.as_json() for file in writer.close()] for kind, writer in writers.items()}
-                yield pa.RecordBatch.from_pylist([{"found": json.dumps(files | {"tallies": tallies}, default=int)}], _FOUND)
+    def read(task: int) -> pa.RecordBatch:
+        writers = {kind: TableWriter(of, place) for kind, (of, place) in targets.items()}
+        tallies = []
+        for work in tasks[task]:
+            policy = outcomes.Policy(ZoneInfo(legal), keys[IDENTIFIER_KEY], keys[SERVING_KEY])
+            tallies.append([work.file_number, *_read_file(work, number, sources[work.source], policy, writers)])
+        files = {kind: [file.as_json() for file in writer.close()] for kind, writer in writers.items()}
+        return pa.RecordBatch.from_pylist([{"found": json.dumps(files | {"tallies": tallies}, default=int)}], FOUND)
 
-    # Without Kryo or pickling of rows: each task picks its files by its number.
-    spark = workplace.lake.spark
-    for row in spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(read, from_arrow_schema(_FOUND)).collect():
+    for row in in_tasks(workplace.lake.spark, len(tasks), read, FOUND).collect():
         yield json.loads(row.found)
 
 
-_FOUND = pa.schema([("found", pa.string())])
-
-
 def _read_file(
-    work: _Work, source: Source, policy: outcomes.Policy, writers: Mapping[str, TableWriter]
+    work: _Work, batch: int, source: Source, policy: outcomes.Policy, writers: Mapping[str, TableWriter]
 ) -> tuple[dict[str, Any], str | None]:
     """Read one file, or part of one, into the writers; give what was counted, and why it could not be read to its end."""
     place, tally, counts, unread = work.place, Tally(), outcomes.Counts(), None
-    same = {"source": work.source, "file_number": work.file_number, "is_conflicting": False}
+    same = {"batch": batch, "source": work.source, "file_number": work.file_number, "is_conflicting": False}
     try:
         for block in read_records(place, work.size_octets, source, tally, work.part):
             decided = (

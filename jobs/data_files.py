@@ -24,6 +24,8 @@ from schemas.table import Table
 _LONGEST_STATISTIC = 32
 """Characters of a text that Delta keeps in statistics; a longer one is left out."""
 _ROW_GROUP_ROWS = 1 << 19
+FOUND = pa.schema([("found", pa.string())])
+"""What a task says of the data files it wrote: JSON."""
 _PACKED = ("BIGINT", "INT", "TIMESTAMP", "DATE")
 """Types whose neighbours differ little."""
 _FOLDER_STORES = ("local", "hdfs")
@@ -54,10 +56,15 @@ class DataFile:
             "path": self.path,
             "partitionValues": dict(self.partition),
             "size": self.size_octets,
-            "modificationTime": int(datetime.now(UTC).timestamp() * 1000),
+            "modificationTime": milliseconds_now(),
             "dataChange": True,
             "stats": json.dumps({"numRecords": self.rows, **self.statistics}),
         }
+
+
+def milliseconds_now() -> int:
+    """The time as Delta writes it."""
+    return int(datetime.now(UTC).timestamp() * 1000)
 
 
 @dataclass
@@ -67,16 +74,14 @@ class TableWriter:
     Args:
         table: the table.
         root: where the table lies.
-        constants: values that are the same in every row.
     """
 
     table: Table
     root: str
-    constants: Mapping[str, Any] = field(default_factory=dict)
     _open: dict[str, tuple[str, pq.ParquetWriter, list[Any]]] = field(default_factory=dict)
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        """Write rows given as columns, or as one value for all rows; what is neither given nor constant is null.
+        """Write rows given as columns, or as one value for all rows; a column that is not given is null.
 
         Raises:
             ValueError: a required column has nulls; the message names table and column.
@@ -103,7 +108,7 @@ class TableWriter:
 
     def _column(self, name: str, columns: Mapping[str, Any], rows: int) -> pa.Array:
         declared = self.table.arrow_schema.field(name)
-        values = columns.get(name, self.constants.get(name))
+        values = columns.get(name)
         if values is None:
             values = pa.nulls(rows, declared.type)
         elif isinstance(values, (np.ndarray, list)):
@@ -149,9 +154,9 @@ def read_data_file(root: str, path: str, table: Table, columns: Sequence[str] | 
     wanted = [name for name in table.names if columns is None or name in columns]
     with files.open_input_file(f"{place}/{path}") as file:
         read = pq.ParquetFile(file).read([name for name in wanted if name not in values])
-    arrays = {name: pa.repeat(pa.scalar(date.fromisoformat(values[name]), pa.date32()), len(read)) for name in values}
-    found = [arrays.get(name, read[name] if name in read.column_names else None) for name in wanted]
-    return pa.table(found, schema=pa.schema([schema.field(name) for name in wanted]))
+    months = {name: pa.repeat(pa.scalar(date.fromisoformat(day), pa.date32()), len(read)) for name, day in values.items()}
+    arrays = [months[name] if name in months else read[name] for name in wanted]
+    return pa.table(arrays, schema=pa.schema([schema.field(name) for name in wanted]))
 
 
 def remove_data_files(root: str, paths: Sequence[str]) -> None:

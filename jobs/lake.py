@@ -27,7 +27,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.data_files import DataFile, TableWriter
+from jobs.data_files import DataFile, TableWriter, milliseconds_now
 from jobs.files import filesystem
 from jobs.run import Refused
 from schemas.table import Table
@@ -36,8 +36,6 @@ _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECK = re.compile(r"\[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES\] CHECK constraint (\w+)")
 _REQUIRED = re.compile(r"\[DELTA_NOT_NULL_CONSTRAINT_VIOLATED\] NOT NULL constraint violated for column: `?(\w+)`?")
 _CONDITION = re.compile(r"(?:^|: )\[([A-Z][A-Z0-9_.]{5,})\] ", re.MULTILINE)
-_UNNAMED = "EXPRESSION"
-"""Delta's name for the one rule without a name, that of ``replaceWhere``."""
 
 # PySpark writes the message of a failed expression, with the value it quotes, to standard error before anyone can catch it.
 for _name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
@@ -124,36 +122,37 @@ class Lake:
         Raises:
             LakeError: a row breaks a rule of the table; nothing is written.
         """
-        arrow, before = _arrow(table, rows), self.version(table)
+        arrow = _arrow(table, rows)
         broken = broken_rules(table, arrow)
         if broken:
             raise LakeError(f"{table.name}: refused by the rule {', '.join(broken)}")
         writer = TableWriter(table, self.path(table))
         writer.write({name: arrow[name].combine_chunks() for name in table.names})
-        self.commit(table, writer.close(), number, base)
-        kept = self._small.get(table.name)
-        if (kept and kept[0] == before) or before < 0:
-            version = self.version(table)
-            if version == max(before, 0) + 1:
-                self._small[table.name] = (version, [*(kept[1] if kept else []), *_driver_rows(arrow)])
+        version = self.commit(table, writer.close(), number, base)
+        known, kept = self._small.get(table.name, (-1, []))
+        if version == known + 1:
+            self._small[table.name] = (version, [*kept, *_driver_rows(arrow)])
 
-    def commit(self, table: Table, files: Sequence[DataFile], number: int | None = None, base: int = -1) -> None:
+    def commit(self, table: Table, files: Sequence[DataFile], number: int | None = None, base: int = -1) -> int | None:
         """Add files that are written to the table in one transaction; with ``number``, skipped as ``append`` is.
 
         Whoever wrote the files answers for the rules of the table: ``broken_rules`` for a few rows, ``jobs.accept`` for many.
 
         Args:
-            table: the table, which is there.
-            files: files under ``prepared``.
+            table: the table.
+            files: data files under ``path``.
             number: number of the append.
             base: a version before the append was first tried. If the table is still there, nobody need ask whether it happened.
+
+        Returns:
+            The table's new version; None if the append was skipped.
         """
         with _redacted(table):
             transaction = self._transaction(table)
             if number is not None and transaction.readVersion() > base and transaction.txnVersion(table.name) >= number:
-                return
+                return None
             added = [self._action({"add": file.add}) for file in files]
-            self._commit(transaction, [*added, *self._numbered(table, number)])
+            return self._commit(transaction, [*added, *self._numbered(table, number)])
 
     def replace_month(self, table: Table, frame: DataFrame, usage_month: date) -> int:
         """Replace the rows of one month in one commit. Return how many they are now.
@@ -171,10 +170,10 @@ class Lake:
                 raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
             if months != {usage_month.isoformat()}:
                 raise LakeError(f"{table.name}: refused by the rule no row of another month")
-            parser = self.spark._jsparkSession.sessionState().sqlParser()
-            of_month = self._sequence([parser.parseExpression(f"usage_month = DATE'{usage_month}'")])
-            replaced = [file.remove() for file in _elements(transaction.filterFiles(of_month, False))]
-            self._commit(transaction, [*replaced, *written])
+            of_month = f"usage_month = DATE'{usage_month}'"
+            parsed = self.spark._jsparkSession.sessionState().sqlParser().parseExpression(of_month)
+            replaced = [file.remove() for file in _elements(transaction.filterFiles(self._sequence([parsed]), False))]
+            self._commit(transaction, [*replaced, *written], of_month)
             return sum(int(file.numLogicalRecords().get()) for file in written)
 
     def erase(self, table: Table, condition: str) -> None:
@@ -226,19 +225,21 @@ class Lake:
             transaction.updateMetadataForNewTable(self._action({"metaData": _metadata(table)}))
         return transaction
 
-    def _commit(self, transaction: Any, actions: Sequence[Any]) -> None:
+    def _commit(self, transaction: Any, actions: Sequence[Any], replaced: str | None = None) -> int:
+        """Commit, and give the new version. The table's history says that rows were appended, or which were replaced."""
         # With an operation that may do anything, Delta would work out the whole state of the table at each commit.
         (write,) = self._jvm.java.lang.Class.forName(_WRITE).getConstructors()
-        unsaid = [self._jvm.scala.Option.empty()] * (write.getParameterCount() - 1)
-        operation = getattr(self._jvm, _WRITE)(self._jvm.org.apache.spark.sql.SaveMode.Append, *unsaid)
+        mode, option = self._jvm.org.apache.spark.sql.SaveMode, self._jvm.scala.Option
+        said = [mode.Overwrite if replaced else mode.Append, option.empty(), option.apply(replaced)]
+        unsaid = [option.empty()] * (write.getParameterCount() - len(said))
         self.fence()
-        transaction.commit(self._sequence(actions), operation)
+        return int(transaction.commit(self._sequence(actions), getattr(self._jvm, _WRITE)(*said, *unsaid)))
 
     def _numbered(self, table: Table, number: int | None) -> list[Any]:
         """The action that says which append this was."""
         if number is None:
             return []
-        return [self._action({"txn": {"appId": table.name, "version": number, "lastUpdated": _milliseconds_now()}})]
+        return [self._action({"txn": {"appId": table.name, "version": number, "lastUpdated": milliseconds_now()}})]
 
     def _action(self, action: Mapping[str, Any]) -> Any:
         """An action from its JSON, which the Delta protocol defines."""
@@ -271,7 +272,7 @@ def _metadata(table: Table) -> dict[str, Any]:
         "schemaString": table.spark_schema.json(),
         "partitionColumns": list(table.partitioned_by),
         "configuration": _properties(table),
-        "createdTime": _milliseconds_now(),
+        "createdTime": milliseconds_now(),
     }
 
 
@@ -321,10 +322,6 @@ def _driver_rows(rows: pa.Table) -> list[Row]:
     return [Row(**row) for row in rows.to_pylist()]
 
 
-def _milliseconds_now() -> int:
-    return int(datetime.now(UTC).timestamp() * 1000)
-
-
 def _conform(table: Table, frame: DataFrame) -> DataFrame:
     declared = {field.name: field.dataType for field in table.spark_schema.fields}
     given = {field.name: field.dataType for field in frame.schema.fields}
@@ -351,7 +348,7 @@ def harmless_cause(error: Exception) -> str:
     worker = re.findall(r"ReadFault: [^\n]*", text)
     if worker:
         return str(worker[-1])
-    broken = {"no row of another month" if rule == _UNNAMED else rule for rule in _CHECK.findall(text)}
+    broken = set(_CHECK.findall(text))
     broken |= {f"{column} NOT NULL" for column in _REQUIRED.findall(text)}
     if broken:
         return f"refused by the rule {', '.join(sorted(broken))}"

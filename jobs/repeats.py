@@ -20,9 +20,10 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.data_files import DataFile, TableWriter, read_data_file
+from jobs.data_files import FOUND, DataFile, TableWriter, read_data_file
 from jobs.lake import Lake
 from jobs.meter import DUPLICATE
+from jobs.spark import in_tasks
 from schemas.table import Table
 from schemas.tables import ACCEPTED, REJECTED
 
@@ -35,7 +36,6 @@ _FIRST = ("file_number", "record_ordinal")
 _CARRIED = ("data_file", "row_index")
 _KEYS = pa.schema([("bucket", pa.int32()), ("is_new", pa.bool_()), ("keys", pa.binary())])
 _SUSPECTS = pa.schema([("beginning", pa.binary())])
-_FOUND = pa.schema([("found", pa.string())])
 
 
 def remove(lake: Lake, table: Table, files: Sequence[DataFile], existing: DataFrame, rejected: str) -> Iterator[dict[str, Any]]:
@@ -133,15 +133,13 @@ def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], existing: Dat
         ``beginning``, each once.
     """
     place = lake.path(table)
-    paths = [(file.path, True) for file in files] + [(path, False) for path in _paths(place, existing)]
+    paths = [(file.path, True) for file in files] + [(_path_of(place, address), False) for address in existing.inputFiles()]
     workers = int(lake.spark.sparkContext.defaultParallelism)
     buckets = 1 << max(workers, sum(file.rows for file in files) // _BUCKET_ROWS).bit_length()
 
-    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for rows in batches:
-            for number in rows.column(0).to_pylist():
-                path, is_new = paths[number]
-                yield _bucketed(read_data_file(place, path, table, ["record_key"])["record_key"], is_new, buckets)
+    def read(number: int) -> pa.RecordBatch:
+        path, is_new = paths[number]
+        return _bucketed(read_data_file(place, path, table, ["record_key"])["record_key"], is_new, buckets)
 
     def repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         found: dict[bool, list[npt.NDArray[np.uint64]]] = {True: [], False: []}
@@ -153,8 +151,7 @@ def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], existing: Dat
         before = [new[np.isin(new, keys)] for keys in found[False]]
         yield pa.RecordBatch.from_arrays([_octets(np.unique(np.concatenate([again, *before])))], schema=_SUSPECTS)
 
-    spark = lake.spark
-    keys = spark.range(0, len(paths), 1, max(1, len(paths))).mapInArrow(read, from_arrow_schema(_KEYS))
+    keys = in_tasks(lake.spark, len(paths), read, _KEYS)
     return keys.repartition(buckets, "bucket").mapInArrow(repeated, from_arrow_schema(_SUSPECTS))
 
 
@@ -178,10 +175,9 @@ def _octets(beginnings: npt.NDArray[np.uint64]) -> pa.BinaryArray:
     return fixed.cast(pa.binary())
 
 
-def _paths(place: str, rows: DataFrame) -> list[str]:
-    """Paths under the table of the data files that a frame reads."""
-    begin = place.removeprefix("file://").rstrip("/") + "/"
-    return [unquote(address).partition(begin)[2] for address in rows.inputFiles()]
+def _path_of(place: str, address: str) -> str:
+    """Path under the table of a data file that Spark names by its address."""
+    return unquote(address).partition(place.removeprefix("file://").rstrip("/") + "/")[2]
 
 
 def _rewritten(lake: Lake, table: Table, repeats: DataFrame, rejected: str, files: int) -> Iterator[dict[str, Any]]:
@@ -193,14 +189,14 @@ def _rewritten(lake: Lake, table: Table, repeats: DataFrame, rejected: str, file
             return
         repeated = pa.Table.from_batches(some)
         for address in pc.unique(repeated["data_file"]).to_pylist():
-            path = unquote(address).partition(place.removeprefix("file://").rstrip("/") + "/")[2]
+            path = _path_of(place, address)
             of_file = repeated.filter(pc.equal(repeated["data_file"], address))
             found = _without_duplicates(table, path, of_file, TableWriter(table, place), TableWriter(REJECTED, rejected))
-            yield pa.RecordBatch.from_pylist([{"found": json.dumps(found)}], _FOUND)
+            yield pa.RecordBatch.from_pylist([{"found": json.dumps(found)}], FOUND)
 
     columns = (*_CARRIED, *[f"duplicate_of_{name}" for name in _FIRST], "is_conflicting")
-    by_file = repeats.select(*columns).repartition(files, "data_file")
-    for row in by_file.mapInArrow(rewrite, from_arrow_schema(_FOUND)).collect():
+    by_file = repeats.select(*columns, is_first_row(table).alias("is_first")).repartition(files, "data_file")
+    for row in by_file.mapInArrow(rewrite, from_arrow_schema(FOUND)).collect():
         yield json.loads(row.found)
 
 
@@ -217,13 +213,10 @@ def _without_duplicates(
     kept[positions[is_duplicate]] = False
     columns = {name: rows[name].filter(pa.array(kept)).combine_chunks() for name in table.names}
     accepted.write({**columns, "is_conflicting": pa.array(conflicting[kept])})
-    duplicates = rows.take(pa.array(positions[is_duplicate]))
-    first = _is_first_row(duplicates)
+    removed = repeats.filter(pa.array(is_duplicate))
+    duplicates, first = rows.take(removed["row_index"]), removed["is_first"]
     same = {name: duplicates[name].filter(first).combine_chunks() for name in REJECTED.names if name in table.names}
-    judged = {
-        name: repeats[name].combine_chunks().filter(pa.array(is_duplicate)).filter(first.combine_chunks())
-        for name in [f"duplicate_of_{part}" for part in _FIRST]
-    }
+    judged = {name: removed[name].filter(first).combine_chunks() for name in [f"duplicate_of_{part}" for part in _FIRST]}
     rejected.write({**same, **judged, "reason": DUPLICATE})
     return {
         "replaced": [path],
@@ -231,13 +224,6 @@ def _without_duplicates(
         "rejected": [file.as_json() for file in rejected.close()],
         "duplicates": list(_counted(duplicates.append_column("is_first", first))),
     }
-
-
-def _is_first_row(rows: pa.Table) -> pa.ChunkedArray:
-    """As ``is_first_row``, of rows on a worker."""
-    if "keys_part" in rows.column_names:
-        return pc.equal(rows["keys_part"], 0)
-    return pc.and_(pc.equal(rows["interval_index"], 0), pc.less_equal(rows["month_part"], 1))
 
 
 def _counted(duplicates: pa.Table) -> Iterator[tuple[int, Mapping[str, int]]]:

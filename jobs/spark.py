@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pyspark.sql import SparkSession
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.run import CallError, Settings
 
@@ -37,6 +39,20 @@ def session(settings: Settings, application: str = "footprint", java_options: st
     # Spark's own messages quote values; what a person needs is raised and redacted in jobs.lake.
     spark.sparkContext.setLogLevel("OFF")
     return spark
+
+
+def in_tasks(spark: SparkSession, count: int, work: Callable[[int], pa.RecordBatch], schema: pa.Schema) -> DataFrame:
+    """Do work on the workers, numbered from 0 and each number in a task of its own; rows of what it gives.
+
+    What a number means travels with the work: no row has to be pickled.
+    """
+
+    def do(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in numbers:
+            for number in batch.column(0).to_pylist():
+                yield work(number)
+
+    return spark.range(0, count, 1, max(1, count)).mapInArrow(do, from_arrow_schema(schema))
 
 
 def _figures() -> dict[str, str]:

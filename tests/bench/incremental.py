@@ -42,6 +42,7 @@ def main() -> None:
 def accepted(name: str, source: str, batches: Sequence[Sequence[Path]]) -> list[float]:
     """Seconds that land and accept take for each batch of files."""
     from jobs import stages
+    from jobs.postgres import stop_embedded
     from jobs.workplace import workplace
 
     var = BENCH / "incremental"  # of both, since the session keeps its files there
@@ -67,6 +68,7 @@ def accepted(name: str, source: str, batches: Sequence[Sequence[Path]]) -> list[
             stages.run(opened, "accept", None)
             seconds.append(time.monotonic() - begun)
             print(f"  {len(files):3} files {seconds[-1]:6.1f} s", file=sys.stderr, flush=True)
+    stop_embedded(settings)
     shutil.rmtree(place)
     return seconds
 

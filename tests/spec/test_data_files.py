@@ -33,9 +33,9 @@ def write(lake, months: str) -> list:
     from jobs.data_files import TableWriter
 
     rows = table_of(f"| usage_month | record_key | octets_down |\n{months}", ACCEPTED)
-    writer = TableWriter(ACCEPTED, lake.path(ACCEPTED), {"batch": 7})
+    writer = TableWriter(ACCEPTED, lake.path(ACCEPTED))
     columns = {name: rows[name].combine_chunks() for name in ACCEPTED.names if name not in ("batch", "closed_at", "opened_at")}
-    writer.write({**columns, "closed_at": NOON})
+    writer.write({**columns, "batch": 7, "closed_at": NOON})
     return writer.close()
 
 

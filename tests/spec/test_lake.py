@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from schemas import tables
-from schemas.tables import ACCEPTED, BATCHES, ESTIMATED, FACTORS, METERED, PUBLISHED, REVISIONS, SUBSCRIBED, TABLES
+from schemas.tables import ACCEPTED, BATCHES, ERASURES, ESTIMATED, FACTORS, METERED, PUBLISHED, REVISIONS, SUBSCRIBED, TABLES
 from tests.conftest import key, rows
 
 pytestmark = pytest.mark.spark
@@ -289,3 +289,33 @@ def test_a_table_carries_its_meaning_its_rules_and_its_retention(lake, shared):
         assert settings["delta.logRetentionDuration"] == f"interval {table.history_days} days"
         assert metadata["partitionColumns"] == list(table.partitioned_by)
     assert tables.HISTORY_DAYS == 3650
+
+
+def test_the_history_says_what_was_appended_and_which_month_was_replaced(spark, tmp_path):
+    from jobs.lake import Lake
+
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    for network in ("mobile", "fixed"):
+        row = rows(spark, SUBSCRIBED, f"| subscription_key | network | active_days |\n| ana | {network} | 31 |")
+        lake.replace_month(SUBSCRIBED, row, OCTOBER)
+    lake.append(SUBSCRIBED, rows(spark, SUBSCRIBED, "| subscription_key | network | active_days |\n| ben | mobile | 31 |"))
+
+    said = [action["commitInfo"]["operationParameters"] for action in log_of(lake, SUBSCRIBED) if "commitInfo" in action]
+    assert [(found["mode"], "2026-10-01" in found.get("predicate", "")) for found in said] == [
+        ("Overwrite", True),
+        ("Overwrite", True),
+        ("Append", False),
+    ]
+
+
+def test_what_the_driver_appended_it_need_not_read_again(spark, tmp_path, monkeypatch):
+    from jobs.lake import Lake
+
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    monkeypatch.setattr(Lake, "read", lambda *_: pytest.fail("the rows are known"))
+    row = {"kind": "records", "usage_month": OCTOBER, "reason": "old", "erased_at": datetime(2026, 12, 1, 2, 3, 4, 5, UTC)}
+    for number in (1, 2):
+        lake.append_rows(ERASURES, [row], number)
+    lake.append_rows(ERASURES, [row], 2)
+
+    assert [found.asDict() for found in lake.small(ERASURES)] == [row, row]
