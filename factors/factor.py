@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 from factors.catalogue import FactorSet, Value
 from factors.reading import FactorError
-from schemas.source import Source, UsageSource
+from schemas.source import NetworkSource, Source
 from schemas.tables import FACTORS
 
 DECIMAL_GIGABYTE = 1_000_000_000
@@ -79,7 +79,7 @@ def check_volume_basis(factors: Iterable[Factor], sources: Mapping[str, Source])
     """Refuse factors whose A was divided by another volume than a source counts. Raises FactorError, naming source and set."""
     for factor in factors:
         for name, source in sorted(sources.items()):
-            if not isinstance(source, UsageSource) or source.network != factor.network:
+            if not isinstance(source, NetworkSource) or source.network != factor.network:
                 continue
             if source.volume_counted != factor.volume_basis:
                 raise FactorError(

@@ -25,17 +25,19 @@ from jobs.lake import Lake, LakeError, collected, versions
 from jobs.land import Delivery, contents_that_count, place_of, read_deliveries, register_again
 from jobs.meter import DUPLICATE
 from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
-from jobs.readers.block import WHOLE, NodeDay, Part, ReadFault, Tally, count_warning
+from jobs.readers.block import WHOLE, Block, NodeDay, Part, ReadFault, Tally, count_warning
 from jobs.run import Refused, code_version
 from jobs.spark import in_tasks
 from jobs.workplace import Workplace
-from schemas.source import Source, SubscriptionSource, UsageSource
+from schemas.source import CounterSource, Source, SubscriptionSource
 from schemas.table import Table
-from schemas.tables import ACCEPTED, BATCHES, COMPLETENESS, FILE_BALANCES, REJECTED, SUBSCRIPTIONS
+from schemas.tables import ACCEPTED, BATCHES, COMPLETENESS, FILE_BALANCES, READINGS, REJECTED, SUBSCRIPTIONS
 
 BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
-_TABLES = (ACCEPTED, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, COMPLETENESS)
+_FILLED = {"usage": ACCEPTED, "counters": READINGS, "subscriptions": SUBSCRIPTIONS}
+"""The table that each kind of source fills."""
+_TABLES = (ACCEPTED, READINGS, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, COMPLETENESS)
 
 
 @dataclass(frozen=True)
@@ -168,11 +170,11 @@ def _log(workplace: Workplace, batch: Batch, state: str) -> None:
 def _run_batch(workplace: Workplace, batch: Batch) -> Done:
     lake = workplace.lake
     deliveries = {d.file_number: d for d in read_deliveries(lake) if d.file_number in batch.file_numbers}
-    usage = [d for d in deliveries.values() if isinstance(workplace.sources[d.source], UsageSource)]
-    subscriptions = [d for d in deliveries.values() if d not in usage]
-    read = [
-        _read(workplace, batch, chosen, table) for chosen, table in ((usage, ACCEPTED), (subscriptions, SUBSCRIPTIONS)) if chosen
-    ]
+    read = []
+    for table in _FILLED.values():
+        chosen = [d for d in deliveries.values() if _FILLED[workplace.sources[d.source].kind] is table]
+        if chosen:
+            read.append(_read(workplace, batch, chosen, table))
     balances = [row for reading in read for row in reading.balances(lake, deliveries, batch)]
     base = json.loads(batch.base_versions)
     for reading in read:
@@ -298,12 +300,7 @@ def _read_file(
     same = {"batch": batch, "source": work.source, "file_number": work.file_number, "is_conflicting": False}
     try:
         for block in read_records(place, work.size_octets, source, tally, work.part):
-            decided = (
-                outcomes.subscription_outcomes(block, source, policy)
-                if isinstance(source, SubscriptionSource)
-                else outcomes.usage_outcomes(block, source, policy, counts)
-            )
-            for columns in decided:
+            for columns in _decided(block, source, policy, counts):
                 writers[columns["kind"][0].as_py()].write({**columns, **same})
     except ReadFault as fault:
         tally.octets = max(tally.octets, work.octets)
@@ -316,6 +313,17 @@ def _read_file(
     except Exception as error:  # noqa: BLE001 - a library's message may quote a subscriber's value
         raise ReadFault(f"{place}: {type(error).__name__} while reading: this is a defect, report it") from None
     return tally.as_json() | vars(counts), unread
+
+
+def _decided(block: Block, source: Source, policy: outcomes.Policy, counts: outcomes.Counts) -> Iterator[dict[str, Any]]:
+    """What becomes of the records of a block."""
+    if isinstance(source, SubscriptionSource):
+        return outcomes.subscription_outcomes(block, source, policy)
+    if isinstance(source, CounterSource):
+        from jobs.readings import reading_outcomes  # most sources have no counters
+
+        return reading_outcomes(block, source, policy, counts)
+    return outcomes.usage_outcomes(block, source, policy, counts)
 
 
 @dataclass
@@ -355,7 +363,7 @@ class _Reading:
     @property
     def span(self) -> tuple[datetime, datetime] | None:
         """Earliest and latest close, from the statistics of the data files; null for assignments, which have none."""
-        if self.table is not ACCEPTED or not self.accepted:
+        if self.table is SUBSCRIPTIONS or not self.accepted:
             return None
         least, most = ([file.statistics[end]["closed_at"] for file in self.accepted] for end in ("minValues", "maxValues"))
         return datetime.fromisoformat(min(least)).astimezone(UTC), datetime.fromisoformat(max(most)).astimezone(UTC)
@@ -388,9 +396,9 @@ class _Reading:
             LakeError: a row breaks a rule of its table.
         """
         found: dict[int, dict[str, Any]] = {}
-        is_usage = self.table is ACCEPTED
-        volume = F.col("octets_up") + F.col("octets_down") if is_usage else F.lit(0)
-        closed = F.col("closed_at") if is_usage else F.lit(None).cast("timestamp")
+        # Counters are totals: what was used between them is known only when a month's are put in order.
+        volume = F.col("octets_up") + F.col("octets_down") if self.table is ACCEPTED else F.lit(0)
+        closed = F.lit(None).cast("timestamp") if self.table is SUBSCRIPTIONS else F.col("closed_at")
         amounts = {
             "accepted": F.count_if(repeats.is_first_row(self.table)),
             "volume_accepted": F.sum(volume),

@@ -154,8 +154,14 @@ class Lake:
             added = [self._action({"add": file.add}) for file in files]
             return self._commit(transaction, [*added, *self._numbered(table, number)])
 
-    def replace_month(self, table: Table, frame: DataFrame, usage_month: date) -> int:
+    def replace_month(self, table: Table, frame: DataFrame, usage_month: date, batch_cutoff: int | None = None) -> int:
         """Replace the rows of one month in one commit. Return how many they are now.
+
+        Args:
+            table: the table, partitioned by month.
+            frame: its rows.
+            usage_month: the month.
+            batch_cutoff: of a table that is partitioned by cutoff too: only its rows are replaced.
 
         Raises:
             EmptyMonthError: the frame has no row; the month is left as it was, rather than erased.
@@ -165,12 +171,12 @@ class Lake:
         with _redacted(table):
             transaction = self._transaction(table)
             written = list(_elements(transaction.writeFiles(conformed._jdf)))
-            months = {file.partitionValues().apply("usage_month") for file in written}
-            if not months:
+            found = {tuple(file.partitionValues().apply(name) for name in table.partitioned_by) for file in written}
+            if not found:
                 raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
-            if months != {usage_month.isoformat()}:
+            if found != {(usage_month.isoformat(), *([] if batch_cutoff is None else [str(batch_cutoff)]))}:
                 raise LakeError(f"{table.name}: refused by the rule no row of another month")
-            of_month = f"usage_month = DATE'{usage_month}'"
+            of_month = in_month(usage_month, batch_cutoff)
             parsed = self.spark._jsparkSession.sessionState().sqlParser().parseExpression(of_month)
             replaced = [file.remove() for file in _elements(transaction.filterFiles(self._sequence([parsed]), False))]
             self._commit(transaction, [*replaced, *written], of_month)
@@ -254,6 +260,12 @@ class Lake:
 
 
 _WRITE = "org.apache.spark.sql.delta.DeltaOperations$Write"
+
+
+def in_month(usage_month: date, batch_cutoff: int | None = None) -> str:
+    """An SQL condition: the row is of the month, and of that cutoff if one is given."""
+    of_cutoff = "" if batch_cutoff is None else f" AND batch_cutoff = {batch_cutoff}"
+    return f"usage_month = DATE'{usage_month}'{of_cutoff}"
 
 
 def _elements(sequence: Any) -> Iterator[Any]:

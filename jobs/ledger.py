@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from jobs.batches import AsOf
 from jobs.lake import Lake
-from schemas.tables import ACCEPTED, ERASURES, PUBLICATIONS, REVISIONS
+from schemas.tables import ACCEPTED, ERASURES, PUBLICATIONS, READINGS, REVISIONS
 
 
 def publications(lake: Lake) -> list[Row]:
@@ -52,13 +52,21 @@ def held(lake: Lake) -> dict[date, dict[str, Any]]:
     for usage_month, published in current_by_month(lake).items():
         if published.batch_cutoff >= now.cutoff:
             continue
-        late = now.rows(ACCEPTED).where(F.col("usage_month") == F.lit(usage_month)).where(F.col("batch") > published.batch_cutoff)
-        row = late.agg(
-            F.count_if((F.col("interval_index") == 0) & (F.col("month_part") <= 1)),
-            F.sum(F.col("octets_up") + F.col("octets_down")),
-        ).collect()[0]
-        if row[0]:
-            found[usage_month] = {"records": row[0], "octets": row[1]}
+        of_month, is_late = F.col("usage_month") == F.lit(usage_month), F.col("batch") > published.batch_cutoff
+        row = (
+            now.rows(ACCEPTED)
+            .where(of_month)
+            .where(is_late)
+            .agg(
+                F.count_if((F.col("interval_index") == 0) & (F.col("month_part") <= 1)),
+                F.sum(F.col("octets_up") + F.col("octets_down")),
+            )
+            .collect()[0]
+        )
+        # What a late reading of counters changes is known once the month's are put in order again.
+        readings = now.rows(READINGS).where(of_month).where(is_late).count() if lake.exists(READINGS) else 0
+        if row[0] or readings:
+            found[usage_month] = {"records": row[0] + readings, "octets": row[1] or 0}
     return found
 
 

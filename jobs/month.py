@@ -6,22 +6,39 @@ A published month is left as it is: its figures are pinned, and what came later 
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date
+from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from factors.reading import FactorError
 from factors.registry import Factor, check_volume_basis, factors_id, in_force
-from jobs import ledger
+from jobs import counters, ledger
 from jobs import meter as metering
 from jobs.batches import AsOf
 from jobs.estimate import estimate
-from jobs.lake import Lake
+from jobs.lake import EmptyMonthError, Lake, in_month
 from jobs.land import read_deliveries
+from jobs.legal_calendar import month_number, months_before
+from jobs.pseudonyms import IDENTIFIER_KEY
 from jobs.run import Refused
 from jobs.workplace import Workplace
-from schemas.tables import ACCEPTED, ESTIMATED, FACTORS, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
+from schemas.source import CounterSource
+from schemas.table import Table
+from schemas.tables import (
+    ACCEPTED,
+    CARRIED,
+    COUNTER_BALANCES,
+    DELTAS,
+    ESTIMATED,
+    FACTORS,
+    FILE_BALANCES,
+    METERED,
+    READINGS,
+    REJECTED,
+    SUBSCRIBED,
+    SUBSCRIPTIONS,
+)
 
 
 def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
@@ -39,20 +56,116 @@ def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
     both = metering.networks_that_differ(assignments, month)
     if both:
         raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export")
-    rejected = counted.rows(REJECTED).where(F.col("source").isin(list(workplace.networks)))
+    count_deltas(workplace, counted, usage_month)
+    # What a lost reading counted, the next one counts; a session whose last one is lost is flagged by its deltas.
+    usage_sources = [name for name, source in workplace.sources.items() if source.kind == "usage"]
+    rejected = counted.rows(REJECTED).where(F.col("source").isin(usage_sources))
     received = of_month(counted.rows(ACCEPTED), usage_month)
     lost = metering.lost_records(rejected, counted.rows(FILE_BALANCES), received, month)
     active = lake.replace_month(SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month)
-    records = settled_records(counted, ranks, usage_month)
+    records = used_records(workplace, counted, ranks, usage_month)
     usage = metering.by_identifier(records, assignments, month)
     attributed = metering.attribute(usage, assignments, of_month(lake.read(SUBSCRIBED), usage_month))
     rows = lake.replace_month(METERED, metering.meter(attributed, workplace.networks, month, counted.cutoff), usage_month)
     return active, rows
 
 
-def settled_records(counted: AsOf, ranks: DataFrame, usage_month: date) -> DataFrame:
-    """Accepted rows of a month that count, conflicts settled."""
-    return settled(of_month(counted.rows(ACCEPTED), usage_month), counted, ranks)
+def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_month: date) -> DataFrame:
+    """Intervals of a month that count, by record or by counter: accepted rows, conflicts settled, and deltas."""
+    accepted = settled(of_month(counted.rows(ACCEPTED), usage_month), counted, ranks).select(*_OF_INTERVAL)
+    if not workplace.lake.exists(DELTAS):
+        return accepted
+    return accepted.unionByName(of_month(workplace.lake.read(DELTAS), usage_month).select(*_OF_INTERVAL))
+
+
+_OF_INTERVAL = (
+    *("source", "identifier_type", "identifier_key", "closed_at", "octets_up", "octets_down"),
+    *("access_technology", "roaming_zone", "month_part", "is_estimated"),
+)
+
+
+def counter_limits(workplace: Workplace) -> dict[str, counters.Limits]:
+    """What the lines and clocks of each source of counters allow."""
+    return {
+        name: counters.Limits(source.fastest_octets_per_s, source.counters.largest_packet_octets, source.counters.silent_after_s)
+        for name, source in workplace.sources.items()
+        if isinstance(source, CounterSource)
+    }
+
+
+def count_deltas(workplace: Workplace, counted: AsOf, usage_month: date) -> None:
+    """Fill ``deltas``, ``carried`` and ``counter_balances`` of a month from ``readings`` and what the month before carried over.
+
+    Besides the month's own readings it takes the first ones after it, by which intervals over its end are known; and the last
+    ones before it only where that month was never metered.
+    """
+    limits = counter_limits(workplace)
+    if not limits or not workplace.lake.exists(READINGS):
+        return
+    lake, month = workplace.lake, workplace.month(usage_month)
+    before = _carried_before(counted, usage_month)
+    silent = timedelta(seconds=max(limit.silent_after_s for limit in limits.values()))
+    begin = month.begin if before is not None else month.begin - silent
+    near = counted.rows(READINGS).where(F.col("usage_month").isin([months_before(usage_month, n) for n in (1, 0, -1)]))
+    window = near.where(F.col("closed_at") >= F.lit(begin)).where(F.col("closed_at") < F.lit(month.end + silent))
+    readings, before = _under_keys(workplace, window.where(F.col("status") != counters.RESET), before, usage_month)
+    resets = window.where(F.col("status") == counters.RESET)
+    found = counters.deltas(readings, resets, before, limits, month, counted.cutoff)
+    _replace(lake, DELTAS, found, usage_month)
+    deltas = of_month(lake.read(DELTAS), usage_month)
+    carried = _replace(
+        lake, CARRIED, counters.carried_over(deltas, before, resets, month, counted.cutoff), usage_month, counted.cutoff
+    )
+    rows = [row.asDict() for row in counters.balances(deltas, carried, month, counted.cutoff).collect()]
+    if any((row.usage_month, row.batch_cutoff) == (usage_month, counted.cutoff) for row in lake.small(COUNTER_BALANCES)):
+        lake.erase(COUNTER_BALANCES, in_month(usage_month, counted.cutoff))
+    if rows:
+        lake.append_rows(COUNTER_BALANCES, [{name: row[name] for name in COUNTER_BALANCES.names} for row in rows])
+
+
+def _replace(lake: Lake, table: Table, frame: DataFrame, usage_month: date, batch_cutoff: int | None = None) -> DataFrame:
+    """Replace a month's rows, also by none; give those that are there now."""
+    try:
+        lake.replace_month(table, frame, usage_month, batch_cutoff)
+    except EmptyMonthError:
+        lake.erase(table, in_month(usage_month, batch_cutoff))
+    return lake.read(table).where(in_month(usage_month, batch_cutoff))
+
+
+def _carried_before(counted: AsOf, usage_month: date) -> DataFrame | None:
+    """What the month before carried over, as it was last metered up to the cutoff; None if it carried nothing."""
+    carried = of_month(counted.lake.read(CARRIED), months_before(usage_month, 1))
+    last = carried.where(F.col("batch_cutoff") <= counted.cutoff).agg(F.max("batch_cutoff")).collect()[0][0]
+    return None if last is None else carried.where(F.col("batch_cutoff") == last)
+
+
+def _under_keys(
+    workplace: Workplace, readings: DataFrame, carried: DataFrame | None, usage_month: date
+) -> tuple[DataFrame, DataFrame | None]:
+    """Readings and carried counters under the keys of the month, where keys change at its begin or its end."""
+    first_months = workplace.keys[IDENTIFIER_KEY].first_months
+    hidden = ("session_key", "identifier_key")
+    if month_number(usage_month) + 1 in first_months:
+        later = F.col("usage_month") > F.lit(usage_month)
+        earlier = {name: F.when(later, F.coalesce(f"{name}_before", name)).otherwise(F.col(name)) for name in hidden}
+        readings = readings.withColumns(earlier)
+    if month_number(usage_month) in first_months:
+        renamed = (
+            readings.where("session_key_before IS NOT NULL")
+            .groupBy("session_key_before")
+            .agg(*[F.first(name).alias(f"{name}_now") for name in hidden])
+        )
+
+        def under_new(rows: DataFrame) -> DataFrame:
+            joined = rows.join(renamed, F.col("session_key") == F.col("session_key_before"), "left")
+            now = {name: F.coalesce(f"{name}_now", name) for name in hidden}
+            return joined.withColumns(now).drop("session_key_before", *[f"{name}_now" for name in hidden])
+
+        is_earlier = F.col("usage_month") < F.lit(usage_month)
+        plain = readings.drop("session_key_before", "identifier_key_before")
+        readings = under_new(plain.where(is_earlier)).unionByName(plain.where(~is_earlier))
+        carried = None if carried is None else under_new(carried)
+    return readings, carried
 
 
 def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month, keys_from: date) -> DataFrame:

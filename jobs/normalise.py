@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -298,3 +300,137 @@ def _native(values: pa.Array, time: Time, column: str, faults: Faults) -> pa.Arr
 def column_arrays(batch: pa.RecordBatch) -> dict[str, Any]:
     """The columns of a batch by name."""
     return {name: batch.column(index) for index, name in enumerate(batch.schema.names)}
+
+
+def written_instants(values: pa.Array, column: str, zone: str, ticks_per_s: int, faults: Faults) -> tuple[Integers, Mask]:
+    """Instants as network elements write them, in microseconds UTC, and which could be read; empty ones are not marked.
+
+    Either digits (ticks since 1970), ISO 8601 with an offset or without (a clock of the zone), or a text with the zone's name, as
+    FreeRADIUS writes Event-Timestamp (``Oct 31 2026 23:05:00 CET``) or the header of a packet (``Sat Oct 31 23:05:00 2026``). A
+    local time without a zone that comes twice is marked ``time_ambiguous``: which one it is cannot be known.
+    """
+    written = text(values)
+    numbers, read = np.zeros(len(written), np.int64), np.zeros(len(written), bool)
+    given = pc.not_equal(written, "").to_numpy(zero_copy_only=False)
+    left = given.copy()
+    for pattern, convert in _SHAPES:
+        if not left.any():
+            break
+        rows = np.flatnonzero(left & pc.match_substring_regex(written, pattern).to_numpy(zero_copy_only=False))
+        if len(rows):
+            own = Faults.none(len(rows))
+            found = convert(written.take(pa.array(rows)), _Clock(column, zone, ticks_per_s), own)
+            numbers[rows], read[rows] = pc.fill_null(found, 0).to_numpy(zero_copy_only=False), is_valid(found) & own.sound
+            _include_at(faults, rows, own)
+            left[rows] = False
+    faults.mark(given & ~read, "time_malformed", column)
+    inside = is_in_calendar(numbers)
+    faults.mark(read & ~inside, "time_out_of_range", column)
+    return numbers, read & inside
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Of a column: its name, the zone of times without an offset, and the ticks that digits count."""
+
+    column: str
+    zone: str
+    ticks_per_s: int
+
+    @property
+    def time(self) -> Time:
+        return Time(format="%Y-%m-%d %H:%M:%S", zone=self.zone, ambiguous="reject")
+
+
+def _include_at(faults: Faults, rows: Integers, own: Faults) -> None:
+    wider = Faults(np.zeros(len(faults.codes), np.int16), own.reasons)
+    wider.codes[rows] = own.codes
+    faults.include(wider)
+
+
+def _ticks(values: pa.StringArray, clock: _Clock, _: Faults) -> pa.Array:
+    scale = _SECOND // clock.ticks_per_s
+    return pa.array(np.minimum(values.cast(pa.int64()).to_numpy(zero_copy_only=False), _LATEST // scale) * scale)
+
+
+def _with_offset(values: pa.StringArray, _: _Clock, __: Faults) -> pa.Array:
+    # PostgreSQL writes whole hours of an offset without minutes.
+    return _iso(pc.replace_substring_regex(values, r"([+-]\d\d)$", r"\1:00"))
+
+
+def _without_offset(values: pa.StringArray, clock: _Clock, faults: Faults) -> pa.Array:
+    naive = _naive(values)
+    whole = naive.cast(pa.timestamp("s"), safe=False)
+    rest = pc.subtract(naive.cast(pa.int64()), pc.multiply(whole.cast(pa.int64()), _SECOND))
+    return pc.add(_in_zone(whole, clock.time, clock.column, faults), rest)
+
+
+def _naive(values: pa.StringArray) -> pa.TimestampArray:
+    """Local times of ISO 8601 texts without an offset; null for a day that the calendar lacks."""
+    try:
+        return values.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        read = [_iso_microseconds(f"{value}+00:00") for value in values.to_pylist()]
+        return pa.array(read, pa.int64()).cast(pa.timestamp("us"))
+
+
+_MONTH_NAMES = pa.array(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"])
+
+
+def _named(values: pa.StringArray, pattern: str) -> tuple[pa.Array, pa.StringArray]:
+    """Local times in seconds of texts with English names of months, and the zone each names."""
+    parts = pc.extract_regex(values, pattern)
+    month = pc.index_in(parts.field("b"), _MONTH_NAMES).to_numpy(zero_copy_only=False)
+    year, day, hour, minute, second = (parts.field(name).cast(pa.int64()).to_numpy(zero_copy_only=False) for name in "YdHMS")
+    unknown = np.isnan(month.astype(float))
+    months = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]") + np.where(unknown, 0, month).astype(np.int64)
+    days = months.astype("datetime64[D]") + (day - 1)
+    seconds = days.astype("datetime64[s]").astype(np.int64) + hour * 3600 + minute * 60 + second
+    wrong = unknown | (days.astype("datetime64[M]") != months) | (hour > 23) | (minute > 59) | (second > 59)
+    zones = parts.field("Z") if "?P<Z>" in pattern else pa.nulls(len(values), pa.string())
+    return pa.array(seconds, pa.int64(), mask=wrong), zones
+
+
+_EVENT = r"^(?P<b>[A-Z][a-z]{2})\s+(?P<d>\d{1,2}) (?P<Y>\d{4}) (?P<H>\d\d):(?P<M>\d\d):(?P<S>\d\d) (?P<Z>\S+)$"
+_CTIME = r"^[A-Z][a-z]{2} (?P<b>[A-Z][a-z]{2})\s+(?P<d>\d{1,2}) (?P<H>\d\d):(?P<M>\d\d):(?P<S>\d\d) (?P<Y>\d{4})$"
+_ISO_SHAPE = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?"
+
+
+def _event_time(values: pa.StringArray, clock: _Clock, faults: Faults) -> pa.Array:
+    """The zone's name says which of two equal local times it is; a name that is not the zone's at that time is marked."""
+    local, names = _named(values, _EVENT)
+    known = _offsets_by_name(clock.zone)
+    shift = by_distinct(names, lambda d: pa.array([known.get(name) for name in d.to_pylist()], pa.int64()))
+    instants = pc.subtract(local, shift)
+    back = pc.local_timestamp(instants.cast(pa.timestamp("s")).cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("s", clock.zone)))
+    is_utc = pc.is_in(names, pa.array(["UTC", "GMT"]))
+    agrees = pc.or_(is_utc, pc.fill_null(pc.equal(back.cast(pa.int64()), local), False))
+    agrees = pc.or_(agrees, local.is_null())
+    faults.mark(~agrees.to_numpy(zero_copy_only=False), "time_zone_differs", clock.column)
+    return pc.multiply(instants, _SECOND)
+
+
+def _header_time(values: pa.StringArray, clock: _Clock, faults: Faults) -> pa.Array:
+    local, _ = _named(values, _CTIME)
+    return _in_zone(local.cast(pa.timestamp("s")), clock.time, clock.column, faults)
+
+
+@lru_cache(maxsize=8)
+def _offsets_by_name(zone: str) -> dict[str, int]:
+    """Seconds ahead of UTC by the names that a zone's clock has had since the first year of the calendar."""
+    found = {"UTC": 0, "GMT": 0}
+    for year in range(FIRST_YEAR, LAST_YEAR + 1):
+        for month in range(1, 13):
+            moment = datetime(year, month, 1, tzinfo=UTC).astimezone(ZoneInfo(zone))
+            shift = moment.utcoffset()
+            found[moment.tzname() or ""] = int(shift.total_seconds()) if shift else 0
+    return found
+
+
+_SHAPES: tuple[tuple[str, Callable[[pa.StringArray, _Clock, Faults], pa.Array]], ...] = (
+    (r"^\d{9,15}$", _ticks),
+    (_ISO_SHAPE + r"(Z|[+-]\d\d(:?\d\d)?)$", _with_offset),
+    (_ISO_SHAPE + "$", _without_offset),
+    (_EVENT, _event_time),
+    (_CTIME, _header_time),
+)

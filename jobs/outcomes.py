@@ -20,17 +20,22 @@ from jobs.legal_calendar import month_index, month_starts, months, split
 from jobs.normalise import Faults, Integers, Mask, text
 from jobs.pseudonyms import PSEUDONYM, Key, Keys
 from jobs.readers.block import Block
-from schemas.source import IdentifierRules, IdentifierType, SubscriptionSource, UsageSource
+from schemas.source import (
+    FASTEST_OCTETS_PER_S,
+    IdentifierRules,
+    IdentifierType,
+    NetworkSource,
+    SubscriptionSource,
+    UsageSource,
+)
 
 LONGEST_INTERVAL_S = 400 * 86_400
 """No session stays without a partial record for longer; a longer one is a broken clock."""
 LARGEST_VOLUME_OCTETS = 10**14
 """An access line of 100 Gbit/s moves this in more than two hours; a larger interval is a broken counter."""
-FASTEST_OCTETS_PER_S = {"mobile": 1_250_000_000, "fixed": 12_500_000_000}
-"""What an access carries at most in a second: 10 Gbit/s over the air, 100 Gbit/s on a line. More is a broken record."""
 _BURST_S = 60
 """Octets of this long may be counted in an interval that seems shorter: clocks and counters are not read at one moment."""
-_KEY_SEPARATOR = "\x1f"
+KEY_SEPARATOR = "\x1f"
 _LATEST_KEYS = np.iinfo(np.int64).max
 _IDENTIFIER_TYPES: tuple[IdentifierType, ...] = get_args(IdentifierType)
 
@@ -64,8 +69,8 @@ def usage_outcomes(block: Block, source: UsageSource, policy: Policy, counts: Co
     """
     records = normalise.column_arrays(block.records)
     faults = Faults.of(block.faults)
-    outside = _out_of_scope(records, source, faults)
-    who = _identifiers(records, source, faults)
+    outside = out_of_scope(records, source, faults)
+    who = identifiers_of(records, source, faults)
     opened, closed, has_start, has_close = _interval(records, source, faults)
     up, down = (
         _octets(records, column, source.volume.octets_per_unit, faults) for column in (source.volume.up, source.volume.down)
@@ -105,10 +110,10 @@ def usage_outcomes(block: Block, source: UsageSource, policy: Policy, counts: Co
         yield from _accepted({**common, **flags}, accepted, (opened, closed, has_start), (up, down), policy)
     rejected = np.flatnonzero(~faults.sound & ~is_outside & is_first)
     if len(rejected):
-        yield from _rejected(common, rejected, faults, closed, has_close, policy)
+        yield from rejections(common, rejected, faults, closed, has_close, policy)
 
 
-def _pseudonymised(columns: Mapping[str, pa.Array], key: Key) -> dict[str, pa.Array]:
+def pseudonymised(columns: Mapping[str, pa.Array], key: Key) -> dict[str, pa.Array]:
     """The columns with pseudonyms in place of identifiers and record keys."""
     kinds, values = columns["identifier_type"], columns["identifier"]
     pseudonyms = pa.nulls(len(values), PSEUDONYM)
@@ -147,7 +152,7 @@ def _octets(records: Mapping[str, pa.Array], column: str, octets_per_unit: int, 
     return np.minimum(written, most) * octets_per_unit
 
 
-def _out_of_scope(records: Mapping[str, pa.Array], source: UsageSource, faults: Faults) -> Integers:
+def out_of_scope(records: Mapping[str, pa.Array], source: NetworkSource, faults: Faults) -> Integers:
     """Number of the first rule of the policy that a record meets, from 1; 0 if it is in scope or its fields are not readable."""
     outside = np.zeros(len(faults.codes), np.int64)
     for code, rule in enumerate(source.scope_rules, start=1):
@@ -166,7 +171,9 @@ def _starts_with(values: pa.StringArray, prefixes: tuple[str, ...]) -> pa.Boolea
     return found
 
 
-def _identifiers(records: Mapping[str, pa.Array], source: UsageSource, faults: Faults) -> tuple[pa.StringArray, pa.StringArray]:
+def identifiers_of(
+    records: Mapping[str, pa.Array], source: NetworkSource, faults: Faults
+) -> tuple[pa.StringArray, pa.StringArray]:
     """Type and normalised value of the first identifier that a record has; null if it is malformed."""
     rows = len(faults.codes)
     kinds, identifiers = pa.nulls(rows, pa.string()), pa.nulls(rows, pa.string())
@@ -246,7 +253,7 @@ def _record_keys(records: Mapping[str, pa.Array], source: UsageSource, faults: F
         is_given = pc.not_equal(written, "")
         faults.mark(~is_given.to_numpy(zero_copy_only=False), "key_missing", column)
         values.append(pc.if_else(is_given, written, pa.scalar(None, pa.string())))
-    return pc.binary_join_element_wise(pa.repeat(source.name, rows), *values, _KEY_SEPARATOR)
+    return pc.binary_join_element_wise(pa.repeat(source.name, rows), *values, KEY_SEPARATOR)
 
 
 def _accepted(
@@ -266,11 +273,11 @@ def _accepted(
         taken = pa.array(rows[source_rows])
         yield {
             "kind": pa.repeat("accepted", len(taken)),
-            **_pseudonymised({name: values.take(taken) for name, values in columns.items()}, key),
+            **pseudonymised({name: values.take(taken) for name, values in columns.items()}, key),
             "usage_month": pa.array(months(cut.months[served])),
             "month_part": pa.array(cut.parts[served].astype(np.int32)),
-            "opened_at": _timestamps(pa.array(opened[source_rows], mask=~has_start[source_rows])),
-            "closed_at": _timestamps(pa.array(closed[source_rows])),
+            "opened_at": timestamps(pa.array(opened[source_rows], mask=~has_start[source_rows])),
+            "closed_at": timestamps(pa.array(closed[source_rows])),
             "octets_up": pa.array(cut.up[served]),
             "octets_down": pa.array(cut.down[served]),
             "is_prorated": pa.array(cut.parts[served] > 0),
@@ -311,7 +318,7 @@ def _cut(opened: Integers, closed: Integers, octets: tuple[Integers, Integers], 
     )
 
 
-def _rejected(
+def rejections(
     columns: Mapping[str, pa.Array], rows: Integers, faults: Faults, closed: Integers, has_close: Mask, policy: Policy
 ) -> Iterator[dict[str, Any]]:
     """Columns of rejections; one whose month cannot be read has the keys of the first month read of its file."""
@@ -323,15 +330,16 @@ def _rejected(
         taken, is_known = pa.array(rows[served]), known[served]
         yield {
             "kind": pa.repeat("rejected", len(taken)),
-            **_pseudonymised({name: values.take(taken) for name, values in columns.items()}, key),
+            **pseudonymised({name: values.take(taken) for name, values in columns.items()}, key),
             "reason": reasons.take(pa.array(served)),
             "detail": at_fault.take(pa.array(served)),
             "usage_month": pa.array(months(number[served]), mask=~is_known),
-            "closed_at": _timestamps(pa.array(closed[rows[served]], mask=~is_known)),
+            "closed_at": timestamps(pa.array(closed[rows[served]], mask=~is_known)),
         }
 
 
-def _timestamps(microseconds: pa.Array) -> pa.Array:
+def timestamps(microseconds: pa.Array) -> pa.Array:
+    """Instants of microseconds since 1970, UTC."""
     return microseconds.cast(pa.timestamp("us", "UTC"))
 
 
@@ -354,7 +362,7 @@ def subscription_outcomes(block: Block, source: SubscriptionSource, policy: Poli
         faults.mark(backwards.to_numpy(zero_copy_only=False), "ends_before_it_starts", end)
     identifiers = _assigned_identifiers(written, source, faults)
     record = pc.binary_join_element_wise(
-        written["subscription_id"], written["identifier_type"], written["identifier"], written["assigned_from"], _KEY_SEPARATOR
+        written["subscription_id"], written["identifier_type"], written["identifier"], written["assigned_from"], KEY_SEPARATOR
     )
     columns = {
         "record_ordinal": pa.array(block.ordinals),
@@ -373,7 +381,7 @@ def subscription_outcomes(block: Block, source: SubscriptionSource, policy: Poli
     if len(rejected):
         reasons, at_fault = faults.columns(rejected)
         taken = {name: values.take(pa.array(rejected)) for name, values in columns.items()}
-        hidden = _pseudonymised(taken, policy.identifier_keys.of_month(_LATEST_KEYS))
+        hidden = pseudonymised(taken, policy.identifier_keys.of_month(_LATEST_KEYS))
         yield {"kind": pa.repeat("rejected", len(rejected)), **hidden, "reason": reasons, "detail": at_fault}
 
 
@@ -393,7 +401,7 @@ def _assigned(columns: Mapping[str, pa.Array], subscriptions: pa.StringArray, po
         serving = policy.serving_keys.of_month(int(term))
         yield {
             "kind": pa.repeat("accepted", len(rows)),
-            **_pseudonymised(
+            **pseudonymised(
                 {name: values.take(taken) for name, values in columns.items()}, policy.identifier_keys.of_month(int(term))
             ),
             "subscription_key": serving.pseudonyms("subscription", subscriptions.take(taken)),
@@ -418,12 +426,12 @@ def _assignment_time(values: pa.Array, name: str, source: SubscriptionSource, fa
     """A time of an assignment; an end may be empty, which means that it lasts."""
     if not name.endswith("_to"):
         numbers, read = normalise.instants(values, name, source.time, None, faults)
-        return _timestamps(pa.array(numbers, mask=~read))
+        return timestamps(pa.array(numbers, mask=~read))
     given = pc.not_equal(text(values), "").to_numpy(zero_copy_only=False)
     found = Faults.none(len(given))
     numbers, read = normalise.instants(values, name, source.time, None, found)
     faults.mark(given & ~found.sound, "time_malformed", name)
-    return _timestamps(pa.array(numbers, mask=~(read & given)))
+    return timestamps(pa.array(numbers, mask=~(read & given)))
 
 
 def _assigned_identifiers(written: Mapping[str, pa.StringArray], source: SubscriptionSource, faults: Faults) -> pa.StringArray:

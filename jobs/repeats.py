@@ -25,7 +25,7 @@ from jobs.lake import Lake
 from jobs.meter import DUPLICATE
 from jobs.spark import in_tasks
 from schemas.table import Table
-from schemas.tables import ACCEPTED, REJECTED
+from schemas.tables import READINGS, REJECTED, SUBSCRIPTIONS
 
 BEGINNING_OCTETS = 8
 """Octets of a record key that are compared first."""
@@ -120,10 +120,10 @@ def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> Da
 
 
 def is_first_row(table: Table) -> Column:
-    """One row stands for each record: its first interval, in its first month; an assignment's first under its earliest keys."""
-    if table is not ACCEPTED:
+    """One row stands for each record: its first interval, in its first month; an assignment's under its earliest keys."""
+    if table is SUBSCRIPTIONS:
         return F.col("keys_part") == 0
-    return (F.col("interval_index") == 0) & (F.col("month_part") <= 1)
+    return F.lit(True) if table is READINGS else (F.col("interval_index") == 0) & (F.col("month_part") <= 1)
 
 
 def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], existing: DataFrame) -> DataFrame:

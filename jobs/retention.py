@@ -30,10 +30,13 @@ from schemas.table import Table
 from schemas.tables import (
     ACCEPTED,
     BATCHES,
+    CARRIED,
+    DELTAS,
     ESTIMATED,
     FILE_BALANCES,
     METERED,
     PUBLISHED,
+    READINGS,
     REVISIONS,
     SUBSCRIBED,
     SUBSCRIPTIONS,
@@ -41,6 +44,8 @@ from schemas.tables import (
 
 FIGURES = (METERED, SUBSCRIBED, ESTIMATED, REVISIONS, PUBLISHED)
 """Tables with rows of a subscription and month."""
+RECORDS = (ACCEPTED, READINGS, DELTAS, CARRIED)
+"""Tables with what network elements measured, and what follows from it record by record."""
 _LONGEST_MONTH_DAYS = 31
 
 
@@ -70,7 +75,7 @@ def due(workplace: Workplace) -> Due:
     """What is to be erased now."""
     kept_days, now = workplace.settings.records_kept_days, workplace.now()
     published = set(ledger.current_by_month(workplace.lake))
-    held = set(months_of(workplace, ACCEPTED))
+    held = {month for table in RECORDS for month in months_of(workplace, table)}
     expired = {month for month in held if records_end(workplace, month, month in published) <= now}
     # Assignments and files of the month that is the first to be kept anyway, though it may have no record yet.
     first_month = min([_month_of(workplace, now - timedelta(days=kept_days)), *(held - expired)])

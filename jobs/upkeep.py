@@ -21,7 +21,7 @@ from jobs.retention import FIGURES, Due
 from jobs.run import Refused
 from jobs.serving_schema import prepare
 from jobs.workplace import Workplace
-from schemas.tables import ACCEPTED, ERASURES, REJECTED, REVISIONS, SUBSCRIPTIONS, TABLES
+from schemas.tables import ERASURES, REJECTED, REVISIONS, SUBSCRIPTIONS, TABLES
 
 _BLANKED = ("identifier_key", "record_key", "closed_at")
 """Columns of a rejection that could lead to a subscriber; where it was and why it was refused stays."""
@@ -79,7 +79,9 @@ def _erase_records(workplace: Workplace, found: Due) -> None:
     lake = workplace.lake
     if found.record_months:
         _log(workplace, "records", found.record_months, f"kept for {workplace.settings.records_kept_days} days after the month")
-    lake.erase(ACCEPTED, f"{_in(found.record_months)} OR batch <= {found.oldest_batch}")
+    for table in retention.RECORDS:
+        batch = "batch" if "batch" in table.names else "batch_cutoff"
+        lake.erase(table, f"{_in(found.record_months)} OR {batch} <= {found.oldest_batch}")
     of_old_months = f"{_in(found.record_months)} OR usage_month < DATE'{found.first_month}'"
     of_no_month = f"usage_month IS NULL AND batch <= {found.old_batch}"
     lake.blank(REJECTED, _BLANKED, f"{of_old_months} OR {of_no_month} OR batch <= {found.oldest_batch}")

@@ -20,10 +20,10 @@ from jobs import ledger
 from jobs.batches import AsOf
 from jobs.completeness import Gap, gaps_of_month
 from jobs.land import read_deliveries, sequence_gaps
-from jobs.month import delivery_ranks, factors_of, of_month, settled_records
+from jobs.month import delivery_ranks, factors_of, of_month, used_records
 from jobs.run import Refused, code_version
 from jobs.workplace import Workplace
-from schemas.tables import ESTIMATED, EVIDENCE, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, VERDICTS
+from schemas.tables import COUNTER_BALANCES, ESTIMATED, EVIDENCE, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, VERDICTS
 
 _OCTETS_PER_GIGABYTE = 1_000_000_000
 _QUARTER_US = 15 * 60 * 1_000_000
@@ -78,10 +78,11 @@ def _measurements(workplace: Workplace, usage_month: date, cutoff: int) -> list[
     subscriptions = {row.network: row["count"] for row in subscribed.groupBy("network").count().collect()}
     subscriptions[EVERY_NETWORK] = sum(subscriptions.values())
     counted = AsOf.now(lake).at(cutoff)
-    daily = _daily_octets(workplace, settled_records(counted, delivery_ranks(lake), usage_month))
+    daily = _daily_octets(workplace, used_records(workplace, counted, delivery_ranks(lake), usage_month))
     found = [
         *_received(workplace, counted, usage_month),
         *_sequences(workplace),
+        *_counted_by_totals(workplace, usage_month, cutoff),
         *_days(workplace, daily, usage_month),
         *_reconciled(workplace, daily, usage_month, subscriptions),
     ]
@@ -137,6 +138,15 @@ def _share(rows: list[Any], part: str, whole: str) -> Decimal | None:
 def _sequences(workplace: Workplace) -> Found:
     gaps = sequence_gaps(read_deliveries(workplace.lake))
     yield "missing_files", EVERY_NETWORK, sum(len(numbers) for numbers in gaps.values())
+
+
+def _counted_by_totals(workplace: Workplace, usage_month: date, cutoff: int) -> Found:
+    """Of counters that only grow: intervals that are not exact, and sessions that ended without a stop."""
+    of_month = [r for r in workplace.lake.small(COUNTER_BALANCES) if (r.usage_month, r.batch_cutoff) == (usage_month, cutoff)]
+    for network in sorted({workplace.networks[row.source] for row in of_month if row.source in workplace.networks}):
+        rows = [row for row in of_month if workplace.networks.get(row.source) == network]
+        yield "estimated_intervals_share", network, _share(rows, "intervals_estimated", "intervals")
+        yield "lost_sessions_share", network, _share(rows, "sessions_lost", "sessions")
 
 
 def _daily_octets(workplace: Workplace, records: DataFrame) -> dict[tuple[str, date], int]:

@@ -15,7 +15,7 @@ from jobs.meter import Month
 from jobs.pseudonyms import Keys, Term
 from jobs.run import CallError, Refused, Settings
 from jobs.spark import session
-from schemas.source import Source, SourceError, UsageSource, read_sources
+from schemas.source import NetworkSource, Source, SourceError, read_sources
 from schemas.tables import KEYS, LANDED
 
 
@@ -42,7 +42,7 @@ class Workplace:
     @property
     def networks(self) -> dict[str, str]:
         """Network of each usage source."""
-        return {name: source.network for name, source in self.sources.items() if isinstance(source, UsageSource)}
+        return {name: source.network for name, source in self.sources.items() if isinstance(source, NetworkSource)}
 
 
 @contextmanager

@@ -248,22 +248,30 @@ class OutOfScope(_Settings):
         return self
 
 
+Format = Literal["delimited", "parquet", "ts32297", "ber", "radius-detail", "radacct", "samis-xml", "ipdr-xdr"]
+TEXT_FORMATS = ("delimited", "radacct")
+CHARGING_FORMATS = ("ts32297", "ber")
+RADIUS_FORMATS = ("radius-detail", "radacct")
+SAMIS_FORMATS = ("samis-xml", "ipdr-xdr")
+COUNTER_FORMATS = (*RADIUS_FORMATS, *SAMIS_FORMATS)
+"""Formats of counters that only grow: RADIUS accounting and DOCSIS SAMIS."""
+
+
 class _Source(_Settings):
     name: str
     description: str
-    format: Literal["delimited", "parquet", "ts32297", "ber"]
+    format: Format
     files: Files
     delimited: Delimited | None = None
     charging: Charging | None = None
     identifiers: IdentifierRules = IdentifierRules()
-    time: Time
 
     @model_validator(mode="after")
     def _layout_is_given(self) -> Self:
-        if (self.format == "delimited") != (self.delimited is not None):
-            raise ValueError("format delimited and the table [delimited] go together")
-        if (self.format in ("ts32297", "ber")) != (self.charging is not None):
-            raise ValueError("the formats ts32297 and ber go together with the table [charging]")
+        if (self.format in TEXT_FORMATS) != (self.delimited is not None):
+            raise ValueError(f"the formats {' and '.join(TEXT_FORMATS)} and the table [delimited] go together")
+        if (self.format in CHARGING_FORMATS) != (self.charging is not None):
+            raise ValueError(f"the formats {' and '.join(CHARGING_FORMATS)} go together with the table [charging]")
         return self
 
     def _missing(self, columns: Sequence[str]) -> Self:
@@ -278,19 +286,42 @@ class _Source(_Settings):
         return self
 
 
-class UsageSource(_Source):
+class NetworkSource(_Source):
+    """What a network element measured: whose, on which network, and what of it counts."""
+
+    network: Network
+    volume_counted: VolumeBasis
+    identifier: tuple[Identifier, ...] = Field(min_length=1)
+    access_technology: Mapped | None = None
+    roaming: Mapped
+    out_of_scope: tuple[OutOfScope, ...] = ()
+
+    @property
+    def scope_rules(self) -> tuple[OutOfScope, ...]:
+        """The policy: which records are no subscriber's data."""
+        return self.out_of_scope
+
+    @property
+    def policy_columns(self) -> list[str]:
+        """Columns that say whose a record is and whether it counts."""
+        mapped = [m.column for m in (self.access_technology, self.roaming) if m]
+        names = [identifier.column for identifier in self.identifier] + mapped + [rule.column for rule in self.scope_rules]
+        return [name for name in names if name]
+
+    @model_validator(mode="after")
+    def _zone_is_known(self) -> Self:
+        _require_known("roaming", self.roaming, ROAMING_ZONES)
+        return self
+
+
+class UsageSource(NetworkSource):
     """Usage records: who, when, how many octets up and down."""
 
     kind: Literal["usage"]
-    network: Network
-    volume_counted: VolumeBasis
     key: tuple[str, ...] | Literal["none"]
-    identifier: tuple[Identifier, ...] = Field(min_length=1)
     volume: Volume
-    access_technology: Mapped | None = None
-    roaming: Mapped
+    time: Time
     estimated: Mapped | None = None
-    out_of_scope: tuple[OutOfScope, ...] = ()
 
     @property
     def scope_rules(self) -> tuple[OutOfScope, ...]:
@@ -305,9 +336,7 @@ class UsageSource(_Source):
         """Columns that may leave the reader; every other one is dropped at the edge (CPCE L34-1)."""
         time = self.time
         names = [time.start, time.end, time.duration_s, time.utc_offset_column, self.volume.up, self.volume.down]
-        names += [identifier.column for identifier in self.identifier]
-        names += [m.column for m in (self.access_technology, self.roaming, self.estimated) if m]
-        names += [rule.column for rule in self.scope_rules]
+        names += [*self.policy_columns, self.estimated.column if self.estimated else None]
         names += self.key if self.key != "none" else ()
         return tuple(dict.fromkeys(name for name in names if name))
 
@@ -316,13 +345,89 @@ class UsageSource(_Source):
         given = (self.time.start, self.time.end, self.time.duration_s)
         if not (self.time.end and not self.time.duration_s) and sum(map(bool, given)) != 2:
             raise ValueError("time: give end, start and end, start and duration_s, or end and duration_s")
-        for setting, mapping, allowed in (("roaming", self.roaming, ROAMING_ZONES), ("estimated", self.estimated, ESTIMATES)):
-            unknown = {mapping.constant, mapping.otherwise, *mapping.values.values()} - {None, *allowed} if mapping else set()
-            if unknown:
-                raise ValueError(f"{setting}: {', '.join(map(str, unknown))} is none of {', '.join(allowed)}")
+        _require_known("estimated", self.estimated, ESTIMATES)
+        if self.format in COUNTER_FORMATS:
+            raise ValueError(f'{self.format} has counters that only grow: kind must be "counters"')
         if self.key != "none" and not self.key:
             raise ValueError('key is empty: name its columns, or say key = "none"')
         return self._missing(self.whitelist)
+
+
+def _require_known(setting: str, mapping: Mapped | None, allowed: Sequence[str]) -> None:
+    unknown = {mapping.constant, mapping.otherwise, *mapping.values.values()} - {None, *allowed} if mapping else set()
+    if unknown:
+        raise ValueError(f"{setting}: {', '.join(map(str, unknown))} is none of {', '.join(allowed)}")
+
+
+FASTEST_OCTETS_PER_S: dict[Network, int] = {"mobile": 1_250_000_000, "fixed": 12_500_000_000}
+"""What an access carries at most in a second: 10 Gbit/s over the air, 100 Gbit/s on a line. More is a broken record."""
+
+
+class Counters(_Settings):
+    """How counters that only grow are read, where network elements differ.
+
+    ``input_octets`` (RADIUS): whether Acct-Input-Octets, what the port received (RFC 2866 §5.3), is the subscriber's ``up`` or
+    ``down``: many elements write it the other way round. ``service_direction_1`` (SAMIS): what ServiceDirection 1 is.
+    ``zone``: the clock of times that are written without an offset. ``silent_after_s``: a session without a reading for so long
+    has ended without a stop; two or three intervals between readings. ``fastest_octets_per_s``: what a line carries at most,
+    both directions together; by it, and by ``largest_packet_octets``, it is known whether a 32-bit counter can have wrapped
+    unseen.
+    """
+
+    input_octets: Literal["up", "down"] | None = None
+    service_direction_1: Literal["up", "down"] | None = None
+    zone: Zone
+    silent_after_s: int = Field(default=10_800, ge=60, le=7 * 86_400)
+    fastest_octets_per_s: int | None = Field(default=None, ge=1_000, le=max(FASTEST_OCTETS_PER_S.values()))
+    largest_packet_octets: int = Field(default=1_500, ge=576, le=65_535)
+
+
+class CounterSource(NetworkSource):
+    """Records of counters that only grow: who, when, and what the counters of a session said."""
+
+    kind: Literal["counters"]
+    counters: Counters
+
+    @property
+    def fastest_octets_per_s(self) -> int:
+        """What a line of the source carries at most in a second, both directions together."""
+        return self.counters.fastest_octets_per_s or FASTEST_OCTETS_PER_S[self.network]
+
+    @property
+    def whitelist(self) -> tuple[str, ...]:
+        """Columns that may leave the reader."""
+        return tuple(dict.fromkeys([*COUNTER_COLUMNS[self.format], *self.policy_columns]))
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.format not in COUNTER_FORMATS:
+            raise ValueError(f"{self.format} has no counters: formats of counters are {', '.join(COUNTER_FORMATS)}")
+        is_radius = self.format in RADIUS_FORMATS
+        given = {"input_octets": self.counters.input_octets, "service_direction_1": self.counters.service_direction_1}
+        needed, other = ("input_octets", "service_direction_1") if is_radius else ("service_direction_1", "input_octets")
+        if given[needed] is None or given[other] is not None:
+            raise ValueError(f"counters: {self.format} needs {needed}, and no {other}")
+        return self._missing(self.whitelist)
+
+
+RADIUS_COLUMNS = (
+    *("Acct-Status-Type", "Acct-Session-Id", "Acct-Session-Time", "Acct-Delay-Time", "Event-Timestamp", "Timestamp"),
+    *("Packet-Header-Time", "NAS-Identifier", "NAS-IP-Address", "NAS-IPv6-Address", "NAS-Port-Id", "NAS-Port"),
+    *("Acct-Input-Octets", "Acct-Output-Octets", "Acct-Input-Gigawords", "Acct-Output-Gigawords"),
+    *("Acct-Input-Packets", "Acct-Output-Packets"),
+)
+"""Attributes of an accounting packet that tell its counters (RFC 2866 §5, RFC 2869 §5), and the times FreeRADIUS writes."""
+RADACCT_COLUMNS = (
+    *("acctsessionid", "nasipaddress", "nasportid", "acctstarttime", "acctupdatetime", "acctstoptime", "acctsessiontime"),
+    *("acctinputoctets", "acctoutputoctets"),
+)
+"""Columns of FreeRADIUS's table radacct; its octets are whole (Gigawords included)."""
+SAMIS_COLUMNS = (
+    *("CmtsHostName", "CmtsSysUpTime", "RecType", "RecCreationTime", "ServiceIdentifier", "ServiceDirection"),
+    *("ServiceOctetsPassed", "ServicePktsPassed", "ServiceTimeCreated", "ServiceTimeActive"),
+)
+"""Elements of a SAMIS record that tell its counters (DOCSIS OSSI, SAMIS-TYPE-1)."""
+COUNTER_COLUMNS = {"radius-detail": RADIUS_COLUMNS, "radacct": RADACCT_COLUMNS} | dict.fromkeys(SAMIS_FORMATS, SAMIS_COLUMNS)
 
 
 class SubscriptionColumns(_Settings):
@@ -345,6 +450,7 @@ class SubscriptionSource(_Source):
     """Subscriptions: who held which identifier, from when until when."""
 
     kind: Literal["subscriptions"]
+    time: Time
     columns: SubscriptionColumns = SubscriptionColumns()
 
     @property
@@ -356,17 +462,19 @@ class SubscriptionSource(_Source):
     def _is_complete(self) -> Self:
         if self.time.utc_offset_column:
             raise ValueError("time.utc_offset_column: an export has several times, give zone instead")
+        if self.format in COUNTER_FORMATS:
+            raise ValueError(f"{self.format} has no subscriptions")
         return self._missing(self.whitelist)
 
 
-Source = UsageSource | SubscriptionSource
+Source = UsageSource | CounterSource | SubscriptionSource
 
 
 def read_source(path: Path) -> Source:
     """The source declared in a TOML file. Raises SourceError, naming file and setting."""
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        kinds: dict[str, type[Source]] = {"usage": UsageSource, "subscriptions": SubscriptionSource}
+        kinds: dict[str, type[Source]] = {"usage": UsageSource, "counters": CounterSource, "subscriptions": SubscriptionSource}
         kind = settings.get("kind")
         if not isinstance(kind, str) or kind not in kinds:
             raise SourceError(f"{path}: kind is {kind!r}, must be one of {', '.join(kinds)}")

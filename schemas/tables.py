@@ -81,6 +81,45 @@ ACCEPTED = Table(
     statistics=("usage_month", "batch", "closed_at"),
 )
 
+READINGS = Table(
+    name="readings",
+    comment="One row per accounting packet or service-flow record: what the counters of a session said at an instant.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'First day of the legal month the counters were read in.'
+        batch            BIGINT    NOT NULL COMMENT 'Batch that accepted the record.'
+        source           STRING    NOT NULL COMMENT 'Mediation source.'
+        file_number      BIGINT    NOT NULL COMMENT 'Delivery the record was read from.'
+        record_ordinal   BIGINT    NOT NULL COMMENT 'Position of the record in its file, from 1.'
+        byte_offset      BIGINT    NOT NULL COMMENT 'Octet at which the record starts in the uncompressed file.'
+        record_key       BINARY    NOT NULL COMMENT 'Keyed 128-bit hash of all that the record says: the same packet again is a duplicate.'
+        status           STRING    NOT NULL COMMENT 'start, interim or stop of a session; reset: the network element began anew (Accounting-On, Accounting-Off).'
+        node             STRING    NOT NULL COMMENT 'Network element that counts (NAS, CMTS).'
+        identifier_type  STRING             COMMENT 'imsi, msisdn, line_id or mac; null of a reset.'
+        identifier_key   BINARY             COMMENT 'Pseudonym of the identifier, 128 bits; null of a reset.'
+        identifier_key_before BINARY        COMMENT 'The same under the keys of the month before, where this month begins with others.'
+        session_key      BINARY             COMMENT 'Keyed hash of network element, identifier, session and port; an element may use it again. Null of a reset.'
+        session_key_before BINARY           COMMENT 'The same under the keys of the month before, where this month begins with others.'
+        started_at       TIMESTAMP          COMMENT 'When the counters began at 0: the instant of the record less the session time. Null of a reset.'
+        closed_at        TIMESTAMP NOT NULL COMMENT 'When the counters were read.'
+        elapsed_s        BIGINT             COMMENT 'Session time in seconds. Null of a reset.'
+        counter_bits     INT       NOT NULL COMMENT 'Width of the counters: 32 where the packet has no Gigawords, else 64.'
+        counter_octets_up   BIGINT          COMMENT 'Octets sent by the subscriber since the start; null if the record has none.'
+        counter_octets_down BIGINT          COMMENT 'Octets received by the subscriber since the start; null if the record has none.'
+        counter_packets_up   BIGINT         COMMENT 'Packets sent since the start; null if the record has none.'
+        counter_packets_down BIGINT         COMMENT 'Packets received since the start; null if the record has none.'
+        access_technology STRING            COMMENT 'Access technology the record names; null if it names none.'
+        roaming_zone     STRING    NOT NULL COMMENT 'home or roaming.'
+    """,
+    key=("file_number", "record_ordinal", "batch"),
+    checks={
+        "status_is_known": "status IN ('start', 'interim', 'stop', 'reset')",
+        "session_is_whole": "status = 'reset' OR (session_key IS NOT NULL AND identifier_key IS NOT NULL AND started_at IS NOT NULL AND elapsed_s >= 0)",
+        "counters_not_negative": "coalesce(counter_octets_up, 0) >= 0 AND coalesce(counter_octets_down, 0) >= 0",
+    },
+    partitioned_by=("usage_month",),
+    statistics=("usage_month", "batch", "closed_at"),
+)
+
 REJECTED = Table(
     name="rejected",
     comment="One row per record that was not accepted, with the reason and where to find it; never its content. Ordinal 0 is a file.",
@@ -191,6 +230,109 @@ COMPLETENESS = Table(
     """,
     key=("file_number", "node", "day", "batch"),
     statistics=("batch",),
+    history_days=HISTORY_DAYS,
+)
+
+DELTAS = Table(
+    name="deltas",
+    comment="One row per interval between two counter readings of a session that lies in the month, wholly or in part.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
+        batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
+        source           STRING    NOT NULL COMMENT 'Mediation source.'
+        node             STRING    NOT NULL COMMENT 'Network element that counts.'
+        session_key      BINARY    NOT NULL COMMENT 'Key of the session; see readings.'
+        started_at       TIMESTAMP NOT NULL COMMENT 'Start of the session: with session_key it tells a session from a later one under the same id.'
+        identifier_type  STRING    NOT NULL COMMENT 'imsi, msisdn, line_id or mac.'
+        identifier_key   BINARY    NOT NULL COMMENT 'Pseudonym of the identifier, 128 bits.'
+        opened_at        TIMESTAMP NOT NULL COMMENT 'Reading before, or the start of the session, or the month end its counters were carried over.'
+        closed_at        TIMESTAMP NOT NULL COMMENT 'Reading at the end of the interval.'
+        file_number      BIGINT    NOT NULL COMMENT 'Delivery of the reading at the end.'
+        record_ordinal   BIGINT    NOT NULL COMMENT 'Position of the reading in its file.'
+        octets_up        BIGINT    NOT NULL COMMENT 'Octets sent in this month.'
+        octets_down      BIGINT    NOT NULL COMMENT 'Octets received in this month.'
+        octets_before    BIGINT    NOT NULL COMMENT 'Octets of the interval that belong to months before, both directions.'
+        octets_after     BIGINT    NOT NULL COMMENT 'Octets of the interval that belong to later months, both directions: the next one counts them.'
+        access_technology STRING            COMMENT 'Access technology the reading names; null if it names none.'
+        roaming_zone     STRING    NOT NULL COMMENT 'home or roaming.'
+        month_part       INT       NOT NULL COMMENT '0: the interval lies in the month; 1: it goes on after it; 2: it began before it.'
+        is_prorated      BOOLEAN   NOT NULL COMMENT 'The interval straddles a month end and was split by elapsed time.'
+        is_estimated     BOOLEAN   NOT NULL COMMENT 'The octets are not known exactly; reason says why.'
+        reason           STRING             COMMENT 'Why the octets are not exact; null if they are.'
+        octets_unknown_at_most BIGINT NOT NULL COMMENT 'Octets that may be missing here, at most; 0 of exact ones.'
+        wraps            INT       NOT NULL COMMENT 'Wraps of 32-bit counters in the interval, both directions.'
+        octets_fallen    BIGINT    NOT NULL COMMENT 'Fall of a 32-bit counter that was no wrap, counted as 0.'
+        octets_refused   BIGINT    NOT NULL COMMENT 'Growth of the counters that no access could have carried in the time, and that is not counted.'
+        status           STRING    NOT NULL COMMENT 'start, interim or stop: of the reading at the end.'
+        is_last          BOOLEAN   NOT NULL COMMENT 'No later reading of the session is known.'
+        counter_bits     INT       NOT NULL COMMENT 'Width of the counters, 32 or 64.'
+        base_octets      BIGINT    NOT NULL COMMENT 'Counters from which the first interval of the session in this month is counted, both directions; 0 of others.'
+        counter_octets_up   BIGINT NOT NULL COMMENT 'Counter up at the end of the interval, or at the end of the month.'
+        counter_octets_down BIGINT NOT NULL COMMENT 'Counter down at the end of the interval, or at the end of the month.'
+        counter_packets_up   BIGINT         COMMENT 'Packets up at the end of the interval, or before it if it goes on after the month.'
+        counter_packets_down BIGINT         COMMENT 'Packets down at the end of the interval, or before it if it goes on after the month.'
+        is_ended         BOOLEAN   NOT NULL COMMENT 'The session ended in the month: its counters are not carried over.'
+    """,
+    key=("usage_month", "source", "session_key", "started_at", "file_number", "record_ordinal"),
+    checks={"octets_not_negative": "octets_up >= 0 AND octets_down >= 0 AND octets_before >= 0 AND octets_after >= 0"},
+    partitioned_by=("usage_month",),
+    statistics=("usage_month",),
+)
+
+CARRIED = Table(
+    name="carried",
+    comment="Counters at the end of a month of every session that goes on: the next month counts from there.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'First day of the legal month that ended.'
+        batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted: a later look at the month has rows of its own.'
+        source           STRING    NOT NULL COMMENT 'Mediation source.'
+        node             STRING    NOT NULL COMMENT 'Network element that counts.'
+        session_key      BINARY    NOT NULL COMMENT 'Key of the session; see readings.'
+        started_at       TIMESTAMP NOT NULL COMMENT 'Start of the session.'
+        identifier_type  STRING    NOT NULL COMMENT 'imsi, msisdn, line_id or mac.'
+        identifier_key   BINARY    NOT NULL COMMENT 'Pseudonym of the identifier, 128 bits.'
+        closed_at        TIMESTAMP NOT NULL COMMENT 'Instant of the counters: the end of the month, or the last reading where no later one is known.'
+        counter_bits     INT       NOT NULL COMMENT 'Width of the counters, 32 or 64.'
+        counter_octets_up   BIGINT NOT NULL COMMENT 'Counter up at that instant.'
+        counter_octets_down BIGINT NOT NULL COMMENT 'Counter down at that instant.'
+        counter_packets_up   BIGINT         COMMENT 'Packets up at that instant, or shortly before; null if unknown.'
+        counter_packets_down BIGINT         COMMENT 'Packets down at that instant, or shortly before; null if unknown.'
+        access_technology STRING            COMMENT 'Access technology of the last reading; null if it named none.'
+        roaming_zone     STRING    NOT NULL COMMENT 'home or roaming.'
+    """,
+    key=("usage_month", "batch_cutoff", "source", "session_key", "started_at"),
+    partitioned_by=("usage_month", "batch_cutoff"),
+    statistics=("usage_month", "batch_cutoff"),
+)
+
+COUNTER_BALANCES = Table(
+    name="counter_balances",
+    comment="One row per month and source of counters: first and last counters of every session against the sum of its deltas.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
+        batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
+        source           STRING    NOT NULL COMMENT 'Mediation source.'
+        sessions         BIGINT    NOT NULL COMMENT 'Sessions with an interval in the month.'
+        sessions_lost    BIGINT    NOT NULL COMMENT 'Sessions that ended without a stop: what they used after their last reading is not known.'
+        sessions_carried BIGINT    NOT NULL COMMENT 'Sessions whose counters are carried over the end of the month.'
+        intervals        BIGINT    NOT NULL COMMENT 'Intervals between readings.'
+        intervals_estimated BIGINT NOT NULL COMMENT 'Intervals whose octets are not known exactly.'
+        estimated_reasons STRING   NOT NULL COMMENT 'Intervals not known exactly, by reason, JSON.'
+        octets_unknown_at_most DECIMAL(38,0) NOT NULL COMMENT 'Octets that may be missing, at most.'
+        wraps            BIGINT    NOT NULL COMMENT 'Wraps of 32-bit counters.'
+        octets_first     DECIMAL(38,0) NOT NULL COMMENT 'Counters from which sessions are counted.'
+        octets_last      DECIMAL(38,0) NOT NULL COMMENT 'Last counters of the sessions, at their last reading or the end of the month.'
+        octets_wrapped   DECIMAL(38,0) NOT NULL COMMENT 'Wraps times 2^32.'
+        octets_refused   DECIMAL(38,0) NOT NULL COMMENT 'Growth that no access could have carried, not counted.'
+        octets_fallen    DECIMAL(38,0) NOT NULL COMMENT 'Falls of counters that neither wrapped nor began anew, counted as 0.'
+        octets_before    DECIMAL(38,0) NOT NULL COMMENT 'Octets of months before, of intervals that straddle their end.'
+        octets_of_month  DECIMAL(38,0) NOT NULL COMMENT 'Octets of the month.'
+    """,
+    key=("usage_month", "batch_cutoff", "source"),
+    checks={
+        "counters_balance": "octets_last - octets_first + octets_wrapped + octets_fallen - octets_refused = octets_before + octets_of_month"
+    },
+    statistics=("usage_month",),
     history_days=HISTORY_DAYS,
 )
 
@@ -433,10 +575,14 @@ TABLES = (
     LANDED,
     BATCHES,
     ACCEPTED,
+    READINGS,
     REJECTED,
     SUBSCRIPTIONS,
     FILE_BALANCES,
     COMPLETENESS,
+    DELTAS,
+    CARRIED,
+    COUNTER_BALANCES,
     METERED,
     SUBSCRIBED,
     ESTIMATED,

@@ -15,6 +15,10 @@ STRANGERS_PER_CHUNK = 64
 """Unknown identifiers of a chunk; more than it has records of them in a day."""
 
 
+FASTEST_OCTETS_PER_S = 1_000_000_000
+"""What a subscription uses at most in a second: 8 Gbit/s."""
+
+
 class Kind(IntEnum):
     """Whose data a record is."""
 
@@ -134,7 +138,7 @@ def _records(
     plan: Plan, day: int, who: Subscribers, when: tuple[Integers, Integers, Integers, Integers], random: np.random.Generator
 ) -> Usage:
     holder, slot, opened, closed = when
-    up, down = _octets(who, holder, random)
+    up, down = _octets(who, holder, closed - opened, random)
     is_second = np.where(who.is_double[holder], slot % 2 == 1, closed >= who.changes_at[holder])
     travels = (who.trip_from[holder] <= day) & (day < who.trip_to[holder])
     serial = (plan.date_of(day).toordinal() * 288 + slot) * 10**8 + who.index[holder]
@@ -142,10 +146,13 @@ def _records(
     return Usage(holder, is_second, opened, closed, up, down, zone, np.zeros(len(holder), dtype=np.int64), serial)
 
 
-def _octets(who: Subscribers, holder: Integers, random: np.random.Generator) -> tuple[Integers, Integers]:
-    """A tenth of the records is empty; the others share the month's octets by exponential weights, in whole 1024ths."""
+def _octets(who: Subscribers, holder: Integers, seconds: Integers, random: np.random.Generator) -> tuple[Integers, Integers]:
+    """A tenth of the records is empty; the others share the month's octets by exponential weights, in whole 1024ths.
+
+    No more than an access carries in the time: where few records share a heavy user's month, one of a minute could be absurd.
+    """
     weight = np.minimum(random.standard_exponential(len(holder)) * 1024, 2**15).astype(np.int64)
     weight[random.integers(0, 10, len(holder), dtype=np.uint8) == 0] = 0
-    octets = who.octets_per_record[holder] * weight // 1024
+    octets = np.minimum(who.octets_per_record[holder] * weight // 1024, seconds * FASTEST_OCTETS_PER_S)
     up = octets * who.up_per_mille[holder] // 1000
     return up, octets - up

@@ -8,12 +8,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from schemas.source import SourceError, SubscriptionSource, UsageSource, read_source, read_sources, zone
+from schemas.source import CounterSource, SourceError, SubscriptionSource, UsageSource, read_source, read_sources, zone
 
 SHIPPED = Path(__file__).parents[2] / "schemas" / "sources"
 PIPE = (SHIPPED / "pgw_pipe.toml").read_text(encoding="utf-8")
 FIXED = (SHIPPED / "fixed_deltas.toml").read_text(encoding="utf-8")
 PARQUET = (SHIPPED / "pgw_flattened.toml").read_text(encoding="utf-8")
+RADIUS = (SHIPPED / "bng_radius.toml").read_text(encoding="utf-8")
+SAMIS = (SHIPPED / "cable_samis.toml").read_text(encoding="utf-8")
 EXPORT = (SHIPPED / "subscriptions.toml").read_text(encoding="utf-8")
 
 
@@ -44,6 +46,8 @@ def test_the_shipped_sources_load_by_name():
     sources = read_sources(SHIPPED)
 
     assert {name: (type(source), source.format) for name, source in sources.items()} == {
+        "bng_radius": (CounterSource, "radius-detail"),
+        "cable_samis": (CounterSource, "samis-xml"),
         "fixed_deltas": (UsageSource, "delimited"),
         "pgw_flattened": (UsageSource, "parquet"),
         "pgw_pipe": (UsageSource, "delimited"),
@@ -117,7 +121,11 @@ PIPE_ZONE = 'utc_offset_column = "UTCoffset"'
 
 REFUSED: dict[str, tuple[str | bytes, str]] = {
     "not TOML": (changed(FIXED, 'kind = "usage"', "kind = "), "Invalid value"),
-    "no kind": (changed(FIXED, 'kind = "usage"\n', ""), "kind is None, must be one of usage, subscriptions"),
+    "no kind": (changed(FIXED, 'kind = "usage"\n', ""), "kind is None, must be one of usage, counters, subscriptions"),
+    "counters without their direction": (changed(RADIUS, 'input_octets = "up"\n', ""), "radius-detail needs input_octets"),
+    "a direction of the other format": (changed(SAMIS, "service_direction_1", "input_octets"), "needs service_direction_1"),
+    "counters in a format of volumes": (changed(RADIUS, '"radius-detail"', '"parquet"'), "parquet has no counters"),
+    "volumes in a format of counters": (changed(PARQUET, '"parquet"', '"radius-detail"'), 'kind must be "counters"'),
     "unknown kind": (changed(FIXED, 'kind = "usage"', 'kind = "calls"'), "kind is 'calls', must be one of"),
     "unknown setting": (changed(FIXED, "[volume]", "[volume]\nunit = 1"), "volume.unit: Extra inputs"),
     "missing setting": (changed(FIXED, 'network = "fixed"\n', ""), "network: Field required"),
