@@ -412,7 +412,7 @@ def _walk(
     at = start + HEADER_TIME_OCTETS
     if at > end or not is_header_time(data, start):
         return HEADER_MISSING
-    if at < end and data[at] == _RETURN:
+    if at < end and data[at] == _RETURN and (at + 1 < end or kind != BY_HEADER):
         at += 1
     if at < end and data[at] != _FEED:
         return HEADER_MISSING

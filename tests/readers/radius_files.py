@@ -160,6 +160,12 @@ def parsed(octets: bytes, columns: Sequence[str] = COLUMNS) -> Reading:
     return reading
 
 
+def is_something_else(octets: bytes) -> bool:
+    """The reader must refuse a file of less than 64 KiB: it has lines, but no header line."""
+    lines = octets.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return any(line.strip(b"\r") for line in lines) and not any(_HEADER.fullmatch(line.removesuffix(b"\r")) for line in lines)
+
+
 def _packets(octets: bytes, at: int):
     """Packets, how each ends, and the octets of the empty line behind it; empty lines elsewhere come without a packet."""
     lines: _Lines | None = None
