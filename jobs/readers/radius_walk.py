@@ -199,17 +199,18 @@ def frame_packets(
 
 @_compiled
 def name_hash(data: Octets, begin: int, end: int) -> int:
-    """FNV-1a of a name, 32 bits."""
-    value = 2166136261
-    for place in range(begin, end):
-        value = ((value ^ data[place]) * 16777619) & 0xFFFFFFFF
-    return value
+    """A number by which names differ mostly: of their length, and octets at both ends and in the middle."""
+    length = end - begin
+    if length < 3:
+        return length
+    tail = (int(data[end - 1]) * 31 + int(data[end - 2])) * 31 + int(data[end - 3])
+    return (tail * 31 + int(data[begin + length // 2])) * 31 + int(data[begin]) + length * 7919
 
 
 @_compiled
-def _column_of(data: Octets, begin: int, end: int, hashed: int, names: Octets, bounds: Integers, table: Integers) -> int:
+def _column_of(data: Octets, begin: int, end: int, names: Octets, bounds: Integers, table: Integers) -> int:
     """The column that a name stands for; MISSING if it was not asked for."""
-    place = hashed & (len(table) - 1)
+    place = name_hash(data, begin, end) & (len(table) - 1)
     while table[place] != MISSING:
         column = table[place]
         first = bounds[column]
@@ -428,7 +429,13 @@ def _walk(
     if at >= end:
         return NO_ATTRIBUTES if kind == BY_EMPTY_LINE else TRUNCATED
     while at < end:
-        stop = at
+        begin = at
+        while begin < end and (data[begin] == _TAB or data[begin] == _SPACE):
+            begin += 1
+        behind = begin
+        while behind < end and data[behind] != _SPACE and data[behind] != _FEED:
+            behind += 1
+        stop = behind
         while stop < end and data[stop] != _FEED:
             stop += 1
         last = stop - 1 if data[stop - 1] == _RETURN else stop
@@ -436,15 +443,8 @@ def _walk(
             return LINE_TOO_LONG
         if has_returns and _has_return(data, at, last):
             return LINE_END_BROKEN
-        if data[at] != _TAB and data[at] != _SPACE:
+        if begin == at:
             return LINE_NOT_INDENTED
-        begin = at
-        while begin < last and (data[begin] == _TAB or data[begin] == _SPACE):
-            begin += 1
-        behind, hashed = begin, 2166136261
-        while behind < last and data[behind] != _SPACE:
-            hashed = ((hashed ^ data[behind]) * 16777619) & 0xFFFFFFFF
-            behind += 1
         equals = behind + 1
         if equals < last and (data[equals] == _COLON or data[equals] == _PLUS):
             equals += 1
@@ -455,7 +455,7 @@ def _walk(
             return QUOTING_BROKEN
         if last - value == HEADER_TIME_OCTETS and is_header_time(data, value):
             return TRUNCATED
-        column = _column_of(data, begin, behind, hashed, names, bounds, table)
+        column = _column_of(data, begin, behind, names, bounds, table)
         if column != MISSING:
             fault = _keep(data, value, last, column, row, spans, quotes, one, other)
             if fault != SOUND:

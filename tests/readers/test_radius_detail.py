@@ -139,6 +139,14 @@ def test_a_name_is_taken_as_a_whole_and_as_it_is_written():
     assert reading.sound == [{"User-Name": "1"}]
 
 
+def test_names_that_hardly_differ_are_told_apart():
+    names = ["A", "B", "AB", "BA", "ABC", "Acct-xInput-Octets", "Acct-yInput-Octets", "Acct-Input-Octets", "Acct-Input-Octets.1"]
+
+    assert read(packet(*(f"{name} = {n}" for n, name in enumerate(names))), names[::-1]).sound == [
+        {name: str(n) for n, name in enumerate(names)}
+    ]
+
+
 def test_no_attribute_can_pass_for_the_header_line():
     assert one(Packet_Header_Time='"Thu Jan  1 00:00:00 1970"') == {HEADER_TIME: AT}
 
