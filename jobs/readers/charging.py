@@ -19,6 +19,7 @@ from jobs.readers import charging_walk as walk
 from jobs.readers.block import WHOLE, Block, NodeDay, Part, ReadFault, Tally
 from jobs.readers.cdr_file import LARGEST_HEADER_OCTETS, file_header
 from jobs.readers.charging_tags import CONTAINER, FORMS, INTEGERS, SERVICE_DATA, SPANS, TRAFFIC_VOLUME, UNIT_USAGE
+from jobs.readers.windows import more
 from schemas.source import Charging
 
 Integers = npt.NDArray[np.int64]
@@ -84,7 +85,7 @@ def _looked_through(
     left = None if part.end_octet is None else part.end_octet - part.begin_octet
     if part.begin_octet:
         stream.seek(part.begin_octet)
-    window, is_last = _more(stream, b"", window_octets, left)
+    window, is_last = more(stream, b"", window_octets, left)
     at, header = 0, None
     if not part.begin_octet:
         _require_charging(window, is_framed)
@@ -109,21 +110,8 @@ def _looked_through(
                 tally.warn("file_length_differs", int(declared != tally.octets))
             return
         offset += at
-        window, is_last = _more(stream, window[at:], window_octets, None if left is None else left - tally.octets)
+        window, is_last = more(stream, window[at:], window_octets, None if left is None else left - tally.octets)
         at = 0
-
-
-def _more(stream: Any, rest: bytes, window_octets: int, left: int | None) -> tuple[bytes, bool]:
-    """The rest and more of the stream, as much as is left of the part, and whether it has ended."""
-    try:
-        texts, missing = [rest], window_octets if left is None else min(window_octets, left)
-        ends_here = left is not None and left <= window_octets
-        while missing > 0 and (text := stream.read(missing)):
-            texts.append(text)
-            missing -= len(text)
-    except (OSError, EOFError, pa.ArrowException):
-        raise ReadFault("the compressed stream is damaged or truncated") from None
-    return b"".join(texts), missing > 0 or ends_here
 
 
 _OTHERS = (

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from jobs.readers.block import Block, Positions, ReadFault, Tally, no_faults
+from jobs.readers.windows import chunk
 from schemas.source import Delimited
 
 BLOCK_OCTETS = 4 << 20
@@ -72,25 +73,18 @@ def read_delimited(
 
 def _whole_lines(stream: pa.NativeFile, tally: Tally, block_octets: int) -> Iterator[bytes]:
     rest = b""
-    while chunk := _chunk(stream, block_octets):
-        tally.octets += len(chunk)
-        cut = chunk.rfind(b"\n") + 1
+    while octets := chunk(stream, block_octets):
+        tally.octets += len(octets)
+        cut = octets.rfind(b"\n") + 1
         if not cut:
-            rest += chunk
+            rest += octets
             if len(rest) > LONGEST_LINE_OCTETS + block_octets:
                 raise ReadFault("a line is longer than 1 MiB: this is not delimited text")
             continue
-        yield rest + chunk[:cut]
-        rest = chunk[cut:]
+        yield rest + octets[:cut]
+        rest = octets[cut:]
     if rest:
         yield rest
-
-
-def _chunk(stream: pa.NativeFile, block_octets: int) -> bytes:
-    try:
-        return bytes(stream.read(block_octets))
-    except (OSError, pa.ArrowInvalid):
-        raise ReadFault("the compressed stream is damaged or truncated") from None
 
 
 def _lines(octets: bytes, skipped: int) -> _Lines:

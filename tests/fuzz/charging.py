@@ -1,56 +1,41 @@
-"""Fuzzing of the reader of charging records: what it says of an input is the feedback, and inputs that make it say more are kept.
+"""Fuzzing of the reader of charging records (``search`` says how).
 
-Run as ``PYTHONPATH=. python -m tests.fuzz.charging [--minutes 10] [--format ts32297|ber] [--seed 0]``. The walk is machine code,
-which a fuzzer that instruments Python (atheris) does not see into; so coverage is of statements about the input: faults,
-warnings, refusals, which columns are filled, how much of each. Findings go to ``tests/fuzz/findings/``, cut down; the inputs to
-keep for the tests go to ``tests/fuzz/corpus/<format>/``.
+Run as ``PYTHONPATH=. python -m tests.fuzz.charging [--minutes 10] [--format ts32297|ber] [--seed 0]``.
 """
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
-import functools
-import hashlib
-import io
 import random
 import re
 import sys
-import time
-import traceback
-import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from jobs.decode import EVERY_RECORD
-from jobs.readers.block import Block, ReadFault, Tally
+from jobs.readers.block import Block, Part, Tally
 from jobs.readers.charging import file_header, parts, read_charging
 from schemas.source import CHARGING_COLUMNS, Charging
+from tests.fuzz.search import (
+    LARGEST_INPUT_OCTETS,
+    PART_OCTETS,
+    SAMPLES,
+    WINDOWS,
+    Finding,
+    Material,
+    Reading,
+    Target,
+    fuzz_all,
+)
+from tests.fuzz.search import mutated_octets as mutated_by
 from tests.readers import ber
 from tests.readers.ber import Element
 
 FormatName = Literal["ts32297", "ber"]
-FORMATS: tuple[FormatName, ...] = ("ts32297", "ber")
-HERE = Path(__file__).parent
-CORPUS, FINDINGS = HERE / "corpus", HERE / "findings"
-SAMPLES = HERE.parents[2] / "shared" / "samples"
-CURRENT = HERE.parents[1] / "var" / "fuzz"
-
-SECONDS_OF_AN_INPUT = 2.0
-"""Of the processor: others may use it too."""
-SECONDS_TO_GIVE_UP = 60
-LARGEST_INPUT_OCTETS = 1 << 14
-LARGEST_KEPT_OCTETS, MOST_KEPT = 2 << 10, 150
-WINDOWS = (8 << 20, 192)
-"""One that holds every input as a whole, and one that cuts records."""
-PART_OCTETS = 300
 
 LAYOUTS = (
     EVERY_RECORD,
@@ -66,142 +51,43 @@ LAYOUTS = (
 )
 
 
-class Finding(Exception):
-    """The reader broke a promise on an input; the text begins with which."""
-
-
-# What is checked of an input
-
-
 @dataclass(frozen=True)
-class Reading:
-    """What the reader said of an input."""
+class ChargingRecords(Target):
+    """Charging records in one of their two containers."""
 
-    rows: pa.Table | None
-    """Columns and positions; null if nothing was read."""
-    tally: Tally
-    refusal: str | None
+    name: FormatName
+
+    def blocks(self, octets: bytes, tally: Tally, part: Part, window_octets: int) -> Iterator[Block]:
+        return read_charging(
+            pa.BufferReader(octets), layout_of(octets), self.name == "ts32297", CHARGING_COLUMNS, tally, part, window_octets
+        )
+
+    def parts(self, octets: bytes) -> list[Part]:
+        return parts(pa.BufferReader(octets), self.name == "ts32297", PART_OCTETS)
+
+    def check(self, octets: bytes, whole: Reading) -> None:
+        if whole.refusal is None:
+            check_numbers(whole)
+
+    def features(self, octets: bytes, reading: Reading) -> frozenset[str]:
+        return features(octets, reading)
+
+    def seeds(self) -> list[bytes]:
+        return [*seeds(self.name), *self.kept()]
+
+    def mutated(self, octets: bytes, other: bytes, chance: random.Random) -> bytes:
+        return mutated(octets, other, self.name, chance)
+
+    def fits_small_window(self, octets: bytes) -> bool:
+        return self.name == "ber" or file_header(octets).length_octets <= WINDOWS[1]
+
+
+TARGETS = {target.name: target for target in (ChargingRecords("ts32297"), ChargingRecords("ber"))}
 
 
 def layout_of(octets: bytes) -> Charging:
     """One of the layouts, by the input: the same whenever it is read."""
     return LAYOUTS[zlib.crc32(octets) % len(LAYOUTS)]
-
-
-def look(octets: bytes, name: FormatName, is_in_all_ways: bool = True) -> Reading:
-    """Read an input, in all ways unless that is left out, and check what the reader promises of any. Raises Finding."""
-    _compile()
-    begun = time.process_time()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        whole = read(octets, name, WINDOWS[0])
-        check_positions(whole)
-        if whole.refusal is None:
-            check_octets(octets, whole)
-            check_numbers(whole)
-            for way, other in _other_ways(octets, name) if is_in_all_ways else ():
-                if other.refusal is None:
-                    check_same(way, whole, other)
-    if (took := time.process_time() - begun) > SECONDS_OF_AN_INPUT:
-        raise Finding(f"slow: {took:.1f} s for {len(octets)} octets")
-    return whole
-
-
-@functools.cache
-def _compile() -> None:
-    """Have the walk compiled before a time is taken."""
-    for name in FORMATS:
-        for octets in (*seeds(name)[:2], b"\0junk"):
-            read(octets, name, WINDOWS[0])
-
-
-def read(octets: bytes, name: FormatName, window_octets: int) -> Reading:
-    """What the reader says of an input. Raises Finding for any other exception than ReadFault."""
-    blocks: list[Block] = []
-    tally = Tally()
-
-    def take() -> None:
-        blocks.extend(
-            read_charging(
-                pa.BufferReader(octets),
-                layout_of(octets),
-                name == "ts32297",
-                CHARGING_COLUMNS,
-                tally,
-                window_octets=window_octets,
-            )
-        )
-
-    return Reading(refusal=_refusal(take), tally=tally, rows=_table(blocks))
-
-
-def _refusal(take: Callable[[], None]) -> str | None:
-    try:
-        take()
-    except ReadFault as fault:
-        return str(fault)
-    except Exception as error:
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        raise Finding(f"raised: {type(error).__name__} {error} in {Path(at.filename).name} {at.name}") from error
-    return None
-
-
-def _table(blocks: Sequence[Block]) -> pa.Table | None:
-    tables = []
-    for block in blocks:
-        rows = len(block.ordinals)
-        index = np.zeros(rows, np.int64) if block.interval_index is None else block.interval_index
-        if not len(block.records) == rows == len(block.offsets) == len(block.faults) == len(index):
-            raise Finding("ragged: columns of a block differ in length")
-        block.records.validate(full=True)
-        positions = {"ordinal": block.ordinals, "offset": block.offsets, "fault": block.faults, "interval": index}
-        tables.append(pa.table(dict(zip(block.records.schema.names, block.records.columns, strict=True)) | positions))
-    return pa.concat_tables(tables).combine_chunks() if tables else None
-
-
-def _other_ways(octets: bytes, name: FormatName) -> Iterator[tuple[str, Reading]]:
-    """The same file read through a small window, and in parts that are put together."""
-    if name == "ber" or file_header(octets).length_octets <= WINDOWS[1]:
-        yield "window", read(octets, name, WINDOWS[1])
-    found: list[Any] = []
-    if _refusal(lambda: found.extend(parts(pa.BufferReader(octets), name == "ts32297", PART_OCTETS))) is not None:
-        return
-    blocks: list[Block] = []
-    tallies = [Tally() for _ in found]
-
-    def take() -> None:
-        for part, tally in zip(found, tallies, strict=True):
-            stream = pa.BufferReader(octets)
-            blocks.extend(read_charging(stream, layout_of(octets), name == "ts32297", CHARGING_COLUMNS, tally, part))
-
-    refusal = _refusal(take)
-    sums = ("records", "octets", "octets_header", "octets_records", "octets_padding", "octets_quarantined", "spans_quarantined")
-    together = Tally(**{each: sum(getattr(tally, each) for tally in tallies) for each in sums})
-    yield "parts", Reading(_table(blocks), together, refusal)
-
-
-def check_octets(octets: bytes, reading: Reading) -> None:
-    """Every octet is header, record, padding or quarantined."""
-    tally = reading.tally
-    of_kinds = (tally.octets_header, tally.octets_records, tally.octets_padding, tally.octets_quarantined)
-    if min(of_kinds) < 0 or sum(of_kinds) != len(octets) or tally.octets != len(octets):
-        raise Finding(f"octets: {of_kinds} of {len(octets)}, tallied {tally.octets}")
-
-
-def check_positions(reading: Reading) -> None:
-    """Ordinals go up by one with each record, intervals within it; records begin behind each other."""
-    if reading.rows is None:
-        return
-    ordinal, offset, interval = (reading.rows[name].to_numpy() for name in ("ordinal", "offset", "interval"))
-    is_first = interval == 0
-    if not is_first[0] or ordinal[0] != 1 or (np.diff(ordinal) != is_first[1:]).any():
-        raise Finding("ordinals: they do not go up by one with each record")
-    if (np.diff(interval)[~is_first[1:]] != 1).any():
-        raise Finding("intervals: they do not go up by one within a record")
-    if (offset < 0).any() or (np.diff(offset)[is_first[1:]] <= 0).any() or (np.diff(offset)[~is_first[1:]] != 0).any():
-        raise Finding("offsets: records do not begin behind each other")
-    if reading.refusal is None and int(ordinal[-1]) != reading.tally.records:
-        raise Finding(f"records: {ordinal[-1]} in rows, {reading.tally.records} tallied")
 
 
 def check_numbers(reading: Reading) -> None:
@@ -215,23 +101,6 @@ def check_numbers(reading: Reading) -> None:
     for name in ("uplinkOctets", "downlinkOctets"):
         if reading.rows[name].null_count:
             raise Finding(f"null: {name}")
-
-
-def check_same(way: str, one: Reading, other: Reading) -> None:
-    """Rows and octets of each kind do not depend on the way a file is read."""
-    if (one.rows is None) != (other.rows is None):
-        raise Finding(f"{way}: there are rows in one way only")
-    if one.rows is not None and other.rows is not None and not one.rows.equals(other.rows):
-        if one.rows.num_rows != other.rows.num_rows:
-            raise Finding(f"{way}: {one.rows.num_rows} rows, {other.rows.num_rows} in the other way")
-        differing = [name for name in one.rows.schema.names if not one.rows[name].equals(other.rows[name])]
-        raise Finding(f"{way}: these differ: {', '.join(differing)}")
-    kinds = ("records", "octets", "octets_header", "octets_records", "octets_padding", "octets_quarantined", "spans_quarantined")
-    for kind in kinds:
-        if getattr(one.tally, kind) != getattr(other.tally, kind):
-            raise Finding(f"{way}: {kind} {getattr(one.tally, kind)}, {getattr(other.tally, kind)} in the other way")
-    if way == "window" and one.tally.warnings != other.tally.warnings:
-        raise Finding(f"{way}: warnings {one.tally.warnings}, {other.tally.warnings} in the other way")
 
 
 # What the reader said, as features
@@ -322,17 +191,16 @@ def built() -> list[Element]:
 
 
 def seeds(name: FormatName) -> list[bytes]:
-    """Files to begin with: built, of the samples if they are there, and kept ones."""
+    """Files to begin with: built, and of the samples if they are there."""
     records = [ber.encoded(one, is_indefinite) for one in built() for is_indefinite in (False, True)]
     records += [one for path in sorted(SAMPLES.glob("3gpp_*/*.cdr")) for one in _sample_records(path.read_bytes())]
-    kept = [path.read_bytes() for path in sorted((CORPUS / name).glob("*.bin"))]
     if name == "ber":
         blocks = [ber.in_blocks(records[:4], 512, filler) for filler in (0x00, 0xFF)]
-        return [*records, *blocks, b"".join(records[:4]), b"".join(records[-3:]), *kept]
+        return [*records, *blocks, b"".join(records[:4]), b"".join(records[-3:])]
     forms = (ber.OPEN5GS, ber.FREE5GC, replace(ber.OPEN5GS, lost_indicator=130), replace(ber.FREE5GC, knows_length=False, cdrs=7))
     files = [ber.file_of([one], forms[place % len(forms)]) for place, one in enumerate(records)]
     together = [ber.file_of(records[:4], form, (b"\0" * 5, b"\xff" * 9, b"junk")) for form in forms]
-    return [*files, *together, ber.vendor_file_of(records[:3]), *kept]
+    return [*files, *together, ber.vendor_file_of(records[:3])]
 
 
 def _sample_records(file: bytes) -> Iterator[bytes]:
@@ -376,6 +244,7 @@ CONTENTS = (
     b"2" * 40,
 )
 DEEPEST = 40
+MATERIAL = Material(INTERESTING, LENGTHS, PIECES)
 
 
 def parsed(octets: bytes, depth: int = 0) -> tuple[Element, ...] | None:
@@ -466,28 +335,7 @@ def _changed(one: Element, chance: random.Random) -> Element:
 
 def mutated_octets(octets: bytes, chance: random.Random) -> bytes:
     """Octets with a change that knows nothing of what they mean."""
-    changed = bytearray(octets)
-    at, many = (chance.randrange(len(changed)) if changed else 0), chance.choice((1, 1, 2, 4, 8, 30))
-    match chance.randrange(8):
-        case 0 if changed:
-            for _ in range(many):
-                changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
-        case 1 if changed:
-            for _ in range(many):
-                changed[chance.randrange(len(changed))] = chance.choice(INTERESTING)
-        case 2:
-            del changed[at:]
-        case 3:
-            del changed[at : at + many]
-        case 4:
-            changed[at:at] = chance.choice(PIECES) * chance.choice((1, 1, 3, 200))
-        case 5:
-            changed[at:at] = changed[at : at + many * 10]
-        case 6:
-            changed[at : at + 1] = chance.choice(LENGTHS)
-        case _:
-            changed[at:at] = chance.randbytes(many)
-    return bytes(changed)
+    return mutated_by(octets, MATERIAL, chance)
 
 
 def mutated(octets: bytes, other: bytes, name: FormatName, chance: random.Random) -> bytes:
@@ -546,152 +394,9 @@ def _cdrs(octets: bytes, at: int) -> Iterator[tuple[int, int, int]]:
         at = end
 
 
-# Cutting down
-
-
-def cut_down(octets: bytes, still: Callable[[bytes], bool], tries: int = 3000) -> bytes:
-    """The least octets found, by leaving out ever smaller pieces, for which something still holds."""
-    piece = max(1, len(octets) // 2)
-    while True:
-        at, has_shrunk = 0, False
-        while at < len(octets) and tries > 0:
-            tries -= 1
-            shorter = octets[:at] + octets[at + piece :]
-            if still(shorter):
-                octets, has_shrunk = shorter, True
-            else:
-                at += piece
-        if tries <= 0 or (piece == 1 and not has_shrunk):
-            return octets
-        piece = max(1, piece // 2)
-
-
-def finding(octets: bytes, name: FormatName) -> str | None:
-    """What a look at an input finds; null if the reader keeps its promises."""
-    try:
-        look(octets, name)
-    except Finding as found:
-        return str(found)
-    return None
-
-
-def _kind(found: str) -> str:
-    return re.sub(r"[0-9]+", "n", found)
-
-
-def keep_finding(octets: bytes, name: FormatName, found: str) -> Path:
-    """Write an input, cut down, and what it finds."""
-    least = cut_down(octets, lambda shorter: _kind(finding(shorter, name) or "") == _kind(found))
-    FINDINGS.mkdir(parents=True, exist_ok=True)
-    path = FINDINGS / f"{name}-{hashlib.sha256(_kind(found).encode()).hexdigest()[:12]}.bin"
-    path.write_bytes(least)
-    path.with_suffix(".txt").write_text(f"{finding(least, name) or found}\n{least.hex()}\n", encoding="utf-8")
-    return path
-
-
-def smallest_corpus(pool: dict[frozenset[str], bytes], name: FormatName, until: float) -> list[bytes]:
-    """Inputs to keep, cut down: such that together say all that any of them says, most first, then the smallest others."""
-    small = sorted((item for item in pool.items() if len(item[1]) <= LARGEST_KEPT_OCTETS), key=lambda item: len(item[1]))
-    says_first: dict[str, frozenset[str]] = {}
-    for said_here, _ in small:
-        for feature in said_here:
-            says_first.setdefault(feature, said_here)
-    unsaid, chosen = set(says_first), list[tuple[frozenset[str], bytes]]()
-    while unsaid and len(chosen) < MOST_KEPT:
-        most = max(dict.fromkeys(says_first.values()), key=lambda said_here: (len(said_here & unsaid), -len(pool[said_here])))
-        chosen.append((most, pool[most]))
-        unsaid -= most
-    chosen += [item for item in small if item not in chosen][: MOST_KEPT - len(chosen)]
-
-    def says_the_same(shorter: bytes, said_here: frozenset[str]) -> bool:
-        try:
-            return features(shorter, look(shorter, name)) == said_here
-        except Finding:
-            return False
-
-    kept = []
-    for said_here, octets in chosen:
-        tries = 60 if time.monotonic() < until else 0
-        kept.append(cut_down(octets, lambda shorter, said_here=said_here: says_the_same(shorter, said_here), tries))  # type: ignore[misc]
-    return kept
-
-
-def fuzz(name: FormatName, minutes: float, seed: int, say: Callable[[str], None]) -> int:
-    """Fuzz for some minutes; give how many kinds of finding there were."""
-    chance = random.Random(seed)
-    pool: dict[frozenset[str], bytes] = {}
-    said: set[str] = set()
-    interesting: list[bytes] = []
-    found: dict[str, Path] = {}
-    CURRENT.mkdir(parents=True, exist_ok=True)
-    current = CURRENT / f"{name}.current"
-    queue = seeds(name)
-    begun, tried, told = time.monotonic(), 0, 0.0
-    with current.open("wb", buffering=0) as file:
-        while queue or time.monotonic() - begun < minutes * 60:
-            if queue:
-                octets = queue.pop()
-            else:
-                base = chance.choice(interesting[-50:] if chance.random() < 0.3 else interesting)
-                octets = mutated(base, chance.choice(interesting), name, chance)
-            file.seek(0)
-            file.truncate()
-            file.write(octets)  # if the reader never comes back, this is the input
-            faulthandler.dump_traceback_later(SECONDS_TO_GIVE_UP, exit=True)
-            tried += 1
-            try:
-                reading = look(octets, name, is_in_all_ways=chance.random() < 0.25)
-                signature = features(octets, reading)
-                if signature not in pool:
-                    look(octets, name)
-            except Finding as error:
-                if _kind(str(error)) not in found:
-                    faulthandler.cancel_dump_traceback_later()
-                    found[_kind(str(error))] = path = keep_finding(octets, name, str(error))
-                    say(f"FOUND {error}: {path.name}, {path.stat().st_size} octets")
-                continue
-            if signature not in pool or len(octets) < len(pool[signature]):
-                if signature not in pool and (signature - said or chance.random() < 0.1 or len(interesting) < 50):
-                    interesting.append(octets)
-                    said |= signature
-                pool[signature] = octets
-            if (elapsed := time.monotonic() - begun) - told >= 30:
-                told = elapsed
-                say(
-                    f"{elapsed:4.0f} s: {tried:,} inputs, {len(pool):,} signatures, {len(said):,} features, {len(found)} findings"
-                )
-    faulthandler.cancel_dump_traceback_later()
-    say(f"{tried:,} inputs, {len(pool):,} signatures, {len(said):,} features, {len(found)} kinds of finding")
-    kept = smallest_corpus(pool, name, time.monotonic() + 60)
-    folder = CORPUS / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.bin"):
-        path.unlink()
-    for octets in kept:
-        (folder / f"{hashlib.sha256(octets).hexdigest()[:16]}.bin").write_bytes(octets)
-    say(f"{len(kept)} inputs of {sum(map(len, kept)):,} octets are kept in {folder.relative_to(HERE.parents[1])}")
-    return len(found)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz one format or both; 1 if there was a finding."""
-    parser = argparse.ArgumentParser(prog="tests.fuzz.charging")
-    parser.add_argument("--minutes", type=float, default=10, help="for each format")
-    parser.add_argument("--format", choices=FORMATS, help="one format only")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    pa.set_cpu_count(1)
-    out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", line_buffering=True)
-
-    def say(line: str) -> None:
-        out.write(line + "\n")
-
-    findings = 0
-    for name in [options.format] if options.format else FORMATS:
-        say(f"{name}: {options.minutes:g} minutes")
-        findings += fuzz(name, options.minutes, options.seed, say)
-    out.detach()
-    return 1 if findings else 0
+    return fuzz_all("tests.fuzz.charging", TARGETS, arguments)
 
 
 if __name__ == "__main__":
