@@ -94,7 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--subscriptions", type=int, default=2000)
     demo.add_argument("--seed", type=int, default=1)
     demo.add_argument("--records-per-day", type=int, default=6)
-    demo.add_argument("--formats", default="delimited", help="some of delimited,ts32297,chf: they share out the mobile records")
+    demo.add_argument(
+        "--formats",
+        default="delimited",
+        help="some of delimited,ts32297,chf, which share out mobile records, and of deltas,radius,samis, which share out fixed ones",
+    )
     _month(demo, is_required=True)
     look = command("decode", _decode, "write the intervals of files of usage records as JSON lines")
     look.add_argument("--format", required=True, choices=("ts32297", "ber"))

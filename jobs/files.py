@@ -10,7 +10,7 @@ from pyarrow import fs
 from jobs.readers.block import WHOLE, Block, Part, ReadFault, Tally
 from jobs.readers.delimited import read_delimited
 from jobs.readers.parquet import read_parquet
-from schemas.source import Source
+from schemas.source import CHARGING_FORMATS, Source
 
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
@@ -22,9 +22,12 @@ def filesystem(place: str) -> tuple[fs.FileSystem, str]:
     return files, path
 
 
+_IN_PARTS = (*CHARGING_FORMATS, "radius-detail")
+
+
 def has_parts(source: Source, place: str) -> bool:
     """A file of the source can be read in parts: its records' boundaries can be found without reading them."""
-    return source.charging is not None and not place.endswith(tuple(_COMPRESSION))
+    return source.format in _IN_PARTS and not place.endswith(tuple(_COMPRESSION))
 
 
 def parts_of(place: str, size_octets: int, source: Source, part_octets: int) -> list[Part]:
@@ -32,14 +35,22 @@ def parts_of(place: str, size_octets: int, source: Source, part_octets: int) -> 
 
     A file that cannot be read is one part: whoever reads it says why.
     """
-    from jobs.readers.charging import parts
-
     files, path = filesystem(place)
     try:
         with files.open_input_file(path) as file:
-            return parts(file, source.format == "ts32297", part_octets) if file.size() == size_octets else [WHOLE]
+            return _cut(file, source, part_octets) if file.size() == size_octets else [WHOLE]
     except (FileNotFoundError, ReadFault):
         return [WHOLE]
+
+
+def _cut(file: pa.NativeFile, source: Source, part_octets: int) -> list[Part]:
+    if source.format == "radius-detail":
+        from jobs.readers import radius_detail
+
+        return radius_detail.parts(file, part_octets)
+    from jobs.readers import charging
+
+    return charging.parts(file, source.format == "ts32297", part_octets)
 
 
 def read_records(
@@ -61,21 +72,36 @@ def read_records(
         with files.open_input_file(path) as file:
             if file.size() != size_octets:
                 raise ReadFault(f"the file has changed since it was registered: {size_octets} octets then, {file.size()} now")
-            if source.delimited is not None:
-                yield from read_delimited(decompressed(file, path), source.delimited, kept, tally)
-            elif source.charging is not None:
-                from jobs.readers.charging import read_charging  # Numba takes a while to import, and most sources need none
-
-                is_framed = source.format == "ts32297"
-                stream = decompressed(file, path)
-                yield from read_charging(stream, source.charging, is_framed, kept, tally, part)
-            else:
+            if source.format == "parquet":
                 yield from read_parquet(file, kept, tally)
+            else:
+                yield from _read_stream(decompressed(file, path), source, kept, tally, part)
         now = files.get_file_info(path).size
         if now != size_octets:
             raise ReadFault(f"the file changed while it was read: {size_octets} octets when it was registered, {now} now")
     except FileNotFoundError:
         raise ReadFault("the file is no longer in the landing folder") from None
+
+
+def _read_stream(stream: pa.NativeFile, source: Source, columns: Sequence[str], tally: Tally, part: Part) -> Iterator[Block]:
+    # Readers are imported where they are used: Numba takes a while, and most sources need none.
+    if source.delimited is not None:
+        return read_delimited(stream, source.delimited, columns, tally)
+    if source.charging is not None:
+        from jobs.readers.charging import read_charging
+
+        return read_charging(stream, source.charging, source.format == "ts32297", columns, tally, part)
+    if source.format == "radius-detail":
+        from jobs.readers.radius_detail import read_radius_detail
+
+        return read_radius_detail(stream, columns, tally, part)
+    if source.format == "samis-xml":
+        from jobs.readers.ipdr_xml import read_ipdr_xml
+
+        return read_ipdr_xml(stream, columns, tally)
+    from jobs.readers.ipdr_xdr import read_ipdr_xdr
+
+    return read_ipdr_xdr(stream, columns, tally)
 
 
 def decompressed(file: pa.NativeFile, path: str) -> pa.NativeFile:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from jobs.demo.ber import LONGEST_OCTETS, encode_chf, encode_pgw
 from jobs.demo.identifiers import text
 from jobs.demo.incidents import record_faults
-from jobs.demo.month import Integers
+from jobs.demo.month import Flags, Integers
 from jobs.demo.sources import PgwPipe
 from jobs.demo.subscribers import Subscribers
 from jobs.demo.usage import Kind, Usage
@@ -40,10 +40,10 @@ class _ChargingRecords(PgwPipe):
 
     def earlier(self, who: Subscribers, usage: Usage) -> list[bytes]:
         """The same records with half of the octets down."""
-        lines: list[bytes] = self.lines(who, replace(usage, down=usage.down // 2)).to_pylist()
+        lines: list[bytes] = self.lines(who, replace(usage, down=usage.down // 2), np.zeros(len(usage), bool)).to_pylist()
         return lines
 
-    def lines(self, who: Subscribers, usage: Usage) -> pa.Array:
+    def lines(self, who: Subscribers, usage: Usage, is_lost: Flags) -> pa.Array:
         """A record each, with its CDR header."""
         offsets = np.empty(len(usage) + 1, np.int32)
         out = np.empty(len(usage) * LONGEST_OCTETS, np.uint8)

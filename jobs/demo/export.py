@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.demo.identifiers import imsis, line_ids, msisdns, subscription_ids
+from jobs.demo.identifiers import imsis, line_ids, macs, msisdns, subscription_ids
 from jobs.demo.month import HOME_ZONE, Integers
 from jobs.demo.plan import Plan
 from jobs.demo.subscribers import OPEN, Subscribers
@@ -80,7 +80,7 @@ def _stretches_of_activity(plan: Plan, who: Subscribers) -> Assignments:
     row = np.concatenate([everyone, resumed])
     since = np.concatenate([who.active_from, who.hole_to[resumed]])
     until = np.concatenate([np.minimum(who.active_to, who.hole_from), who.active_to[resumed]])
-    types, names = _types(who).take(row), _identifiers(plan, who, who.identifier).take(row)
+    types, names = _types(plan, who).take(row), _identifiers(plan, who, who.identifier).take(row)
     return Assignments(row, types, names, since, np.minimum(until, who.changes_at[row]), since, until)
 
 
@@ -88,7 +88,7 @@ def _second_identifiers(plan: Plan, who: Subscribers) -> Assignments:
     """The identifiers that some hold as well, or from some moment on instead."""
     row = np.flatnonzero(who.alternative != who.index)
     begun = np.where(who.is_double[row], who.active_from[row], who.changes_at[row])
-    types, names = _types(who).take(row), _identifiers(plan, who, who.alternative).take(row)
+    types, names = _types(plan, who).take(row), _identifiers(plan, who, who.alternative).take(row)
     return Assignments(row, types, names, begun, who.active_to[row], who.active_from[row], who.active_to[row])
 
 
@@ -99,13 +99,15 @@ def _phone_numbers(plan: Plan, who: Subscribers, stretches: Assignments) -> Assi
     return Assignments(row, pa.repeat("msisdn", len(row)), msisdns(plan, who.index[row]), since, until, since, until)
 
 
-def _types(who: Subscribers) -> pa.Array:
-    return pa.array(np.where(who.is_fixed, "line_id", np.where(who.is_first_brand_mobile, "imsi", "msisdn")))
+def _types(plan: Plan, who: Subscribers) -> pa.Array:
+    fixed = np.where(plan.is_cable(who.index), "mac", "line_id")
+    return pa.array(np.where(who.is_fixed, fixed, np.where(who.is_first_brand_mobile, "imsi", "msisdn")))
 
 
 def _identifiers(plan: Plan, who: Subscribers, numbers: Integers) -> pa.Array:
     mobile = pc.if_else(pa.array(who.is_first_brand_mobile), imsis(numbers), msisdns(plan, numbers))
-    return pc.if_else(pa.array(who.is_fixed), line_ids(numbers), mobile)
+    fixed = pc.if_else(pa.array(plan.is_cable(who.index)), macs(numbers), line_ids(numbers))
+    return pc.if_else(pa.array(who.is_fixed), fixed, mobile)
 
 
 def _moments(seconds: Integers) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,6 +28,12 @@ def imsis(numbers: Integers, network: str = "00101") -> pa.Array:
 def line_ids(numbers: Integers) -> pa.Array:
     """Line identifiers: L and nine digits."""
     return pc.binary_join_element_wise("L", _padded(numbers, 9), "")
+
+
+def macs(numbers: Integers) -> pa.Array:
+    """Addresses of cable modems, locally administered: 02, then the number in hexadecimal."""
+    digits = np.char.zfill(np.char.mod("%x", numbers), 10)
+    return pc.binary_join_element_wise("02", pa.array(digits), "")
 
 
 def subscription_ids(numbers: Integers) -> pa.Array:

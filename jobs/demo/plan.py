@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.demo.month import DAY_SECONDS, HOUR_SECONDS, Month
+from jobs.demo.month import DAY_SECONDS, HOUR_SECONDS, Flags, Integers, Month
 
 BLOCK = 20
 """Subscriptions repeat their kinds every so many: 10 of the first mobile brand, 3 of the second, 7 fixed lines."""
@@ -20,8 +20,13 @@ CHUNK_RECORDS = 120_000
 FILE_RECORDS = 500_000
 """Records that a file holds at most, about."""
 
-FORMATS = ("delimited", "ts32297", "chf")
+MOBILE_FORMATS = ("delimited", "ts32297", "chf")
 """Formats in which the first mobile brand's records can be written."""
+
+FIXED_FORMATS = ("deltas", "radius", "samis")
+"""Formats in which the fixed lines' records can be written."""
+
+FORMATS = (*MOBILE_FORMATS, *FIXED_FORMATS)
 
 FIRST_NUMBERED_MONTH = date(2020, 1, 1)
 
@@ -59,6 +64,21 @@ class Plan:
             raise ValueError(f"seed is {self.seed}, must not be negative")
         if self.month.first < FIRST_NUMBERED_MONTH or self.number_of_redelivered > 999_999:
             raise ValueError(f"the files of {self.month.first:%Y-%m} cannot be numbered with six digits")
+
+    @property
+    def mobile_formats(self) -> tuple[str, ...]:
+        """Formats that share out the first mobile brand's records."""
+        return tuple(name for name in self.formats if name in MOBILE_FORMATS) or MOBILE_FORMATS[:1]
+
+    @property
+    def fixed_formats(self) -> tuple[str, ...]:
+        """Formats that share out the fixed lines' records."""
+        return tuple(name for name in self.formats if name in FIXED_FORMATS) or FIXED_FORMATS[:1]
+
+    def is_cable(self, index: Integers) -> Flags:
+        """Fixed lines whose records are SAMIS: they are known by the address of their modem."""
+        is_cable: Flags = np.array(self.fixed_formats)[index % len(self.fixed_formats)] == "samis"
+        return is_cable
 
     @property
     def chunk_subscriptions(self) -> int:

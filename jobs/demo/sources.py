@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -54,8 +54,13 @@ class Source(ABC):
         """The day's records of those subscribers, and of strangers."""
 
     @abstractmethod
-    def lines(self, who: Subscribers, usage: Usage) -> pa.Array | pa.Table:
-        """The records as the source writes them."""
+    def lines(self, who: Subscribers, usage: Usage, is_lost: Flags) -> pa.Array | pa.Table:
+        """The records as the source writes them; those whose octets are lost are damaged when they are delivered."""
+
+    def deliver_damaged(self, delivery: Any, lines: Any, position: int, fault: str) -> None:
+        """Deliver a record with a fault."""
+        octets = lines[position].as_py()
+        delivery.write_line(self.faults.damaged(octets if isinstance(octets, bytes) else octets.encode(), fault))
 
     def numbered(self, usage: Usage) -> Usage:
         """The records with the serial numbers under which this source writes them."""
@@ -63,7 +68,8 @@ class Source(ABC):
 
     def earlier(self, who: Subscribers, usage: Usage) -> list[bytes]:
         """The records as they were delivered first, under the same key with half of the octets down."""
-        return [self.faults.earlier(line.as_py().encode()) for line in self.lines(who, usage)]
+        nothing = np.zeros(len(usage), bool)
+        return [self.faults.earlier(line.as_py().encode()) for line in self.lines(who, usage, nothing)]
 
     def octets_inside(self, octets: Integers, usage: Usage) -> Integers:
         """The octets of each record that belong to the month."""
@@ -103,7 +109,7 @@ class PgwPipe(Source):
         counts = {Kind.UNKNOWN: self.unknown_records(day, chunk, len(usage)), Kind.INBOUND_ROAMER: 1 + len(usage) // 200}
         return usage.followed_by(strangers(self.plan, day, chunk, counts, random))
 
-    def lines(self, who: Subscribers, usage: Usage) -> pa.Array:
+    def lines(self, who: Subscribers, usage: Usage, is_lost: Flags) -> pa.Array:
         """25 fields; the local start tells its offset; download comes before upload."""
         ahead = self.clocks.offset(usage.zone, usage.opened)
         return pc.binary_join_element_wise(
@@ -173,7 +179,7 @@ class PgwFlattened(Source):
         """The close lies outside the month."""
         return (usage.closed < self.plan.month.start) | (self.plan.month.end <= usage.closed)
 
-    def lines(self, who: Subscribers, usage: Usage) -> pa.Table:
+    def lines(self, who: Subscribers, usage: Usage, is_lost: Flags) -> pa.Table:
         """One row a container; every third subscriber's number is written nationally."""
         constant = {name: pa.repeat(value, len(usage)) for name, value in (("t804", "6"), ("prov", "75"), ("city", "Paris"))}
         device = 3_500_000_000_000_000 + usage.name(len(who))
@@ -215,7 +221,7 @@ class FixedDeltas(Source):
         counts = {Kind.UNKNOWN: self.unknown_records(day, chunk, len(usage))}
         return usage.followed_by(strangers(self.plan, day, chunk, counts, random))
 
-    def lines(self, who: Subscribers, usage: Usage) -> pa.Array:
+    def lines(self, who: Subscribers, usage: Usage, is_lost: Flags) -> pa.Array:
         """Times in UTC, of some lines with the local offset."""
         strange = usage.where(usage.is_strange)
         names = pa.concat_arrays(

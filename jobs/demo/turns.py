@@ -95,7 +95,7 @@ class Turn:
 
     def deliver(self, now: list[Any], later: list[Any]) -> None:
         """Write the records into the files of the day and the late ones: one of each, or home and roaming."""
-        lines = self.source.lines(self.who, self.usage)
+        lines = self.source.lines(self.who, self.usage, self.fate == Fate.CORRUPT)
         for position, (of_day, late) in enumerate(zip(now, later, strict=True)):
             is_here = (self.usage.zone > 0) == bool(position) if len(now) > 1 else np.full(len(self.usage), True)
             _write(of_day, lines, is_here & (self.fate <= Fate.REPEATED_LATE))
@@ -106,18 +106,12 @@ class Turn:
             now[0].write_line(self.source.faults.of_nobody[self.fault_of_nobody])
 
     def _write_damaged(self, delivery: Any, lines: Any, is_here: Flags) -> None:
-        faults = self.source.faults
         for position, name in self.faults.items():
             if is_here[position]:
-                delivery.write_line(faults.damaged(_octets(lines[position]), name))
+                self.source.deliver_damaged(delivery, lines, position, name)
         chosen = is_here & (self.fate == Fate.CONFLICTING)
         for line in self.source.earlier(self.who, self.usage.where(chosen)) if chosen.any() else ():
             delivery.write_line(line)
-
-
-def _octets(line: Any) -> bytes:
-    octets = line.as_py()
-    return octets if isinstance(octets, bytes) else octets.encode()
 
 
 def _write(delivery: Any, lines: Any, chosen: Flags) -> None:

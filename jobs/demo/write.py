@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from jobs.demo.charging import ChfRecords, PgwRecords
+from jobs.demo.counters import DetailSeries, RadiusDetail, Samis, SamisSeries
 from jobs.demo.deliveries import ChfSeries, FixedSeries, FlattenedSeries, PgwSeries, PipeSeries, Series, text_file
 from jobs.demo.export import HEADER, export_lines
 from jobs.demo.month import Clocks, Month
@@ -48,8 +49,9 @@ def generate(
 ) -> DemoSummary:
     """Write a month of usage records and its truth into the landing folder.
 
-    ``records_per_day`` is per subscription with usage. ``formats`` share out the records of the first mobile brand; the
-    figures are the same whichever carry them. ``progress`` is told what is being written, how much of it is done, and of
+    ``records_per_day`` is per subscription with usage. Some ``formats`` share out the records of the first mobile brand, some
+    those of the fixed lines (``deltas``, or the counters of ``radius`` and ``samis``); the figures are the same whichever carry
+    them. ``progress`` is told what is being written, how much of it is done, and of
     how much. Raises ValueError if the month or a number cannot be used.
     """
     plan = Plan(landing, Month.of(month), subscriptions, seed, records_per_day, tuple(formats))
@@ -100,10 +102,15 @@ def _channels(plan: Plan, clocks: Clocks) -> tuple[tuple[_Channel, ...], ...]:
         "ts32297": _Channel(PgwRecords(plan, clocks), (PgwSeries(plan),)),
         "chf": _Channel(ChfRecords(plan, clocks), (ChfSeries(plan),)),
     }
+    of_fixed = {
+        "deltas": _Channel(FixedDeltas(plan, clocks), (FixedSeries(plan, FixedDeltas.header),)),
+        "radius": _Channel(RadiusDetail(plan, clocks), (DetailSeries(plan),)),
+        "samis": _Channel(Samis(plan, clocks), (SamisSeries(plan),)),
+    }
     return (
-        tuple(of_format[name] for name in plan.formats),
+        tuple(of_format[name] for name in plan.mobile_formats),
         (_Channel(PgwFlattened(plan, clocks), (FlattenedSeries(plan, PgwFlattened.schema),)),),
-        (_Channel(FixedDeltas(plan, clocks), (FixedSeries(plan, FixedDeltas.header),)),),
+        tuple(of_fixed[name] for name in plan.fixed_formats),
     )
 
 
