@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "CmtsHostName": (),
     "CmtsSysUpTime": (),
@@ -72,6 +75,13 @@ class Wanted:
     places: dict[str, int]
     width: int
     instead: tuple[tuple[int, int], ...]
+
+    def batch(self, made: Sequence[pa.Array]) -> pa.RecordBatch:
+        """The columns asked for, of the arrays of all places."""
+        columns = list(made)
+        for place, other in self.instead:
+            columns[place] = pc.coalesce(columns[place], columns[other])
+        return pa.RecordBatch.from_arrays(columns[: len(self.columns)], names=list(self.columns))
 
 
 def wanted(columns: Sequence[str]) -> Wanted:

@@ -16,7 +16,6 @@ from xml.parsers import expat
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jobs.readers import ipdr_xml_walk as walk
 from jobs.readers.block import Block, ReadFault, Tally
@@ -243,10 +242,7 @@ class _Reading:
             for place, column in enumerate(made):
                 other = pa.array([text.get(place) for text in texts], pa.string())
                 made[place] = pa.concat_arrays([column, other]).take(pa.array(order))
-        for place, other_place in self.wanted.instead:
-            made[place] = pc.coalesce(made[place], made[other_place])
-        names = self.wanted.columns
-        return pa.RecordBatch.from_arrays(made[: len(names)], names=list(names))
+        return self.wanted.batch(made)
 
     def _text(self, octets: pa.BinaryArray) -> pa.StringArray:
         """Texts of octets that the walk has found to be characters of the document's encoding."""

@@ -43,6 +43,8 @@ _RECORD_TAG, _ROOT_TAG, _ROOT_END_TAG, _END_TAG, _END_END_TAG, _DECLARATION = ra
 _LESS, _GREATER, _SLASH, _BANG, _QUESTION, _MINUS, _COLON, _EQUALS = (ord(sign) for sign in "<>/!?-:=")
 _AMPERSAND, _BRACKET, _CLOSING_BRACKET, _QUOTE, _APOSTROPHE, _RETURN = (ord(sign) for sign in "&[]\"'\r")
 _MOST_ATTRIBUTES = 8
+_NIL = ord("l")
+"""The last letter of ``xsi:nil``, behind an i, which makes a text none: what ends like it is not plain."""
 
 _PLAIN_TEXT, _END_OF_TEXT, _UNUSUAL, _HIGH, _IS_RETURN, _IS_BRACKET = range(6)
 
@@ -143,7 +145,7 @@ def tag_end(data: Octets, at: int, end: int, is_last: bool) -> int:
             if first < 0:
                 first = place + 1
         elif quote == 0:
-            if octet == _QUOTE or octet == _APOSTROPHE:
+            if octet in (_QUOTE, _APOSTROPHE):
                 quote = octet
         elif octet == quote:
             quote = 0
@@ -202,7 +204,7 @@ def _record_end(data: Octets, at: int, after: int, end: int, is_last: bool, none
             return DECLARATION, place
         elif kind >= _RECORD_TAG:
             return NOT_CLOSED, place
-        elif kind == _COMMENT or kind == _CDATA or kind == _INSTRUCTION:
+        elif kind in (_COMMENT, _CDATA, _INSTRUCTION):
             closed = _closing(data, behind, limit, kind, none_before)
             if closed < 0 and is_cut:
                 break
@@ -267,7 +269,7 @@ def frame_records(
             if stop > 0:
                 what = ROOT if kind == _ROOT_TAG else ROOT_END if kind == _ROOT_END_TAG else OTHER_MARKUP
                 what = DOCUMENT_END if kind == _END_TAG else what
-        elif not is_open and (kind == _COMMENT or kind == _INSTRUCTION):
+        elif not is_open and (kind in (_COMMENT, _INSTRUCTION)):
             limit = min(end, at + LONGEST_RECORD_OCTETS)
             stop = _closing(data, stop, limit, kind, none_before)
             if stop < 0 and not is_last and end < at + LONGEST_RECORD_OCTETS:
@@ -384,6 +386,8 @@ def _attributes_end(data: Octets, at: int, end: int) -> int:
         while at < end and _IS_NAME[data[at]] and data[at] < 0x80:
             at += 1
         begins[count], lengths[count] = begin, at - begin
+        if lengths[count] > LONGEST_NAME_OCTETS or (_lower(data[at - 1]) == _NIL and _lower(data[at - 2]) == _NIL - 3):
+            return -1
         for other in range(count):
             if lengths[other] == lengths[count]:
                 nth = 0
@@ -412,7 +416,7 @@ def _text_end(data: Octets, at: int, end: int, is_latin: bool) -> int:
     """Where a plain text ends, at a ``<``; -1 if it has a reference, a control character or octets that are no character."""
     while at < end:
         kind = _CLASS[data[at]]
-        if kind == _PLAIN_TEXT or kind == _IS_RETURN:
+        if kind in (_PLAIN_TEXT, _IS_RETURN):
             at += 1
         elif kind == _END_OF_TEXT:
             return at
@@ -473,8 +477,10 @@ def _is_plain(
         begin = stop = at
         if data[at] == _SLASH and data[at + 1] == _GREATER:
             at += 2
-        elif data[at] == _GREATER:
-            begin = at + 1
+        else:
+            begin = at + 1 if data[at] == _GREATER else _attributes_end(data, at, end)
+            if begin < 0:
+                return False
             stop = _text_end(data, begin, end, is_latin)
             if stop < 0 or data[stop + 1] != _SLASH:
                 return False
@@ -486,8 +492,6 @@ def _is_plain(
             if data[at] != _GREATER:
                 return False
             at += 1
-        else:
-            return False
         if at > end:
             return False
         place = _place_of(data, local, name + length - local, code, table, names)

@@ -94,7 +94,7 @@ def samis(number: int = 1, **changed: Any) -> Values:
         "CmMacAddr": f"{number:012x}",
         "CmIpv4Addr": str(ip_address(0x0A000000 + number % (1 << 24))),
         "CmIpv6Addr": "",
-        "CmIpv6LinkLocal": f"fe80::{number & 0xFFFF:x}",
+        "CmIpv6LinkLocal": str(ip_address(f"fe80::{number & 0xFFFF:x}")),
         "CmQosVersion": 2,
         "CmRegStatus": 8,
         "CmLastRegTime": CREATED - timedelta(days=3),
