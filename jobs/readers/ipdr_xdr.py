@@ -196,6 +196,15 @@ class _Way:
     has_marker: bool
 
 
+@dataclass(frozen=True)
+class _Probe:
+    """How records look when read in one way: how many can be delimited, how many of those are followed by another element."""
+
+    delimited: int
+    lined_up: int
+    why: int
+
+
 @dataclass
 class _Document:
     """A document that is being read."""
@@ -309,32 +318,57 @@ class _Document:
         """
         if self.is_told:
             return None
-        while True:
-            probed = {way: self._probe(way) for way in self.ways}
-            if not any(why == walk.CUT for _, why in probed.values()) or self.source.is_last:
-                break
+        while None in (probed := {way: self._probe(way) for way in self.ways}).values():
             self.source.read_on()
-        # Records have lined up if something follows them that is an element, or the end of the file.
-        lined_up = {way: rows - (why > walk.OTHER_ELEMENT) for way, (rows, why) in probed.items()}
-        most = max(lined_up.values())
-        if most <= 0:
-            if any(rows for rows, _ in probed.values()):
-                raise ReadFault(_UNDECIDABLE)
-            whys = {why for _, why in probed.values()}
-            return walk.FAULTS[walk.CUT if walk.CUT in whys else min(whys)]
-        fitting = [way for way in self.ways if lined_up[way] == most]
-        if len({(way.has_marker, self._tables(way.is_wide)[2].tobytes()) for way in fitting}) > 1:
+        found = {way: probe for way, probe in probed.items() if probe is not None}
+        possible = [way for way in self.ways if found[way].delimited or found[way].why == walk.CUT]
+        if not any(probe.delimited for probe in found.values()):
+            return walk.FAULTS[walk.CUT if possible else min(probe.why for probe in found.values())]
+        if len({self._shape(way) for way in possible}) > 1:
+            most = max(found[way].lined_up for way in possible)
+            possible = [way for way in possible if found[way].lined_up == most > 0]
+        if len({self._shape(way) for way in possible}) != 1:
             raise ReadFault(_UNDECIDABLE)
-        self.ways, self.is_told = fitting, True
-        self.tables = self._tables(fitting[0].is_wide)
+        self.ways, self.is_told = possible, True
+        self.tables = self._tables(possible[0].is_wide)
         return None
 
-    def _probe(self, way: _Way) -> tuple[int, int]:
-        rows, _, why = walk.walk_records(
-            self.source.data, self.source.at, len(self.source.window), way.has_marker, *self._tables(way.is_wide),
+    def _shape(self, way: _Way) -> tuple[bool, bytes]:
+        """What a way comes to with the descriptors so far."""
+        return way.has_marker, self._tables(way.is_wide)[2].tobytes()
+
+    def _probe(self, way: _Way) -> _Probe | None:
+        """How the first records look when read in a way; null if more of the file must be there to tell."""
+        source = self.source
+        rows, stop, why = walk.walk_records(
+            source.data, source.at, len(source.window), way.has_marker, *self._tables(way.is_wide),
             self.starts[:PROBED_RECORDS], self.ends, self.which, self.spans,
         )  # fmt: skip
-        return rows, why
+        if why == walk.CUT:
+            # Behind a record, the kind and the id of another have been seen.
+            return _Probe(rows, rows - (len(source.window) - stop < 8), why) if source.is_last else None
+        is_followed: bool | None = why == walk.TYPE_UNKNOWN
+        if why == walk.OTHER_ELEMENT:
+            is_followed = self._is_element(stop, rows)
+        return None if is_followed is None else _Probe(rows, rows - (why != walk.FULL and not is_followed), why)
+
+    def _is_element(self, at: int, rows: int) -> bool | None:
+        """A descriptor, or the end of the document, stands at a place of the window; null if that cannot be told yet."""
+        source = self.source
+        cursor = _Cursor(source.window, at, at + LARGEST_DESCRIPTOR_OCTETS)
+        try:
+            if cursor.number() == walk.DESCRIPTOR:
+                cursor.at = at
+                return bool(_descriptor(cursor))
+            count = cursor.number()
+            cursor.number(8)
+        except _Cut:
+            return False if source.is_last else None
+        except _Malformed:
+            return False
+        if cursor.at == len(source.window) and not source.is_last:
+            return None
+        return cursor.at == len(source.window) or count == self.tally.records + rows
 
     # Records
 
