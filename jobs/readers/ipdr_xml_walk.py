@@ -255,6 +255,7 @@ def frame_records(
             kind, stop = _markup(data, at, end)
             if kind == _CUT and not is_last:
                 break
+            is_open = is_open and kind < _RECORD_TAG
         what = -1
         if kind == _DECLARATION:
             what, stop = DECLARATION, at + 1

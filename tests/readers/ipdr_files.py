@@ -211,6 +211,7 @@ class XdrForm:
 
 
 COLLECTORS, LIBRARY_2004 = XdrForm(has_marker=False), XdrForm(is_wide=True)
+FORMS = (COLLECTORS, LIBRARY_2004, XdrForm(), XdrForm(is_wide=True, has_marker=False))
 
 
 def xdr_header(elements: int = 0xFFFFFFFF, version: int = 4) -> bytes:

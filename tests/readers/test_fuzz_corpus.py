@@ -1,4 +1,4 @@
-"""What the fuzzer of charging records kept: the reader keeps its promises on each of these inputs still."""
+"""What the fuzzers kept: the readers of binary records and of IPDR keep their promises on each of these inputs still."""
 
 from __future__ import annotations
 
@@ -6,31 +6,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.charging import CORPUS, FINDINGS, FORMATS, FormatName, cut_down, look, seeds
+from tests.fuzz import charging, ipdr
+from tests.fuzz.engine import CORPUS, FINDINGS, Target, cut_down
 
-KEPT = [(name, path) for name in FORMATS for path in sorted((CORPUS / name).glob("*.bin"))]
-FOUND_ONCE = [(name, path) for name in FORMATS for path in sorted(FINDINGS.glob(f"{name}-*.bin"))]
+TARGETS = {target.name: target for target in (*map(charging.target, charging.FORMATS), *map(ipdr.target, ipdr.FORMATS))}
+KEPT = [(name, path) for name in TARGETS for path in sorted((CORPUS / name).glob("*.bin"))]
+FOUND_ONCE = [(name, path) for name in TARGETS for path in sorted(FINDINGS.glob(f"{name}-*.bin"))]
+
+
+def look(octets: bytes, target: Target) -> None:
+    target.look(octets, True)
 
 
 def test_a_corpus_is_kept_for_each_format():
-    assert {name for name, _ in KEPT} == set(FORMATS)
+    assert {name for name, _ in KEPT} == set(TARGETS)
 
 
 @pytest.mark.parametrize(("name", "path"), [pytest.param(name, path, id=f"{name}-{path.stem}") for name, path in KEPT])
-def test_the_reader_keeps_its_promises_on_a_kept_input(name: FormatName, path: Path):
-    look(path.read_bytes(), name)
+def test_the_reader_keeps_its_promises_on_a_kept_input(name: str, path: Path):
+    look(path.read_bytes(), TARGETS[name])
 
 
 @pytest.mark.parametrize(("name", "path"), [pytest.param(name, path, id=path.stem) for name, path in FOUND_ONCE])
-def test_what_the_fuzzer_found_once_is_found_no_more(name: FormatName, path: Path):
-    look(path.read_bytes(), name)
+def test_what_the_fuzzer_found_once_is_found_no_more(name: str, path: Path):
+    look(path.read_bytes(), TARGETS[name])
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_the_reader_keeps_its_promises_on_seeds_that_are_cut_off(name: FormatName):
-    for octets in seeds(name)[:12]:
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_reader_keeps_its_promises_on_seeds_that_are_cut_off(name: str):
+    for octets in TARGETS[name].seeds()[:12]:
         for end in range(1, len(octets), 7):
-            look(octets[:end], name)
+            look(octets[:end], TARGETS[name])
 
 
 def test_an_input_is_cut_down_to_what_matters():

@@ -17,10 +17,9 @@ from jobs.readers.ipdr_xdr import MOST_ATTRIBUTES, read_ipdr_xdr
 from jobs.readers.ipdr_xml import read_ipdr_xml
 from tests.readers import ipdr_files as files
 from tests.readers.ipdr_files import (
-    COLLECTORS,
     CREATED,
     EPOCH,
-    LIBRARY_2004,
+    FORMS,
     SAMPLES,
     Reading,
     Values,
@@ -37,7 +36,6 @@ from tests.readers.ipdr_files import (
 )
 
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples are not beside the project")
-FORMS = (COLLECTORS, LIBRARY_2004, XdrForm(), XdrForm(is_wide=True, has_marker=False))
 THREE = [samis(number) for number in (1, 2, 3)]
 SOUND = xdr_document(THREE)
 SMALL = {"a": files.UBYTE, "b": files.USHORT, "c": files.UINT, "name": files.STRING}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
 import pytest
@@ -12,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.readers.block import count_warning
-from jobs.readers.ipdr_names import INSTEAD, OTHER_NAMES, SAMIS_TYPE_1, plain, wanted
+from jobs.readers.ipdr_names import SAMIS_TYPE_1, wanted
 from jobs.readers.ipdr_xml import read_ipdr_xml
 from jobs.readers.ipdr_xml_walk import LONGEST_NAME_OCTETS, LONGEST_RECORD_OCTETS
 from tests.readers.ipdr_files import DOCSIS_2_NAMES, SAMPLES, Reading, Values, dashed, ipdr, samis, text, xml_document
 from tests.readers.ipdr_files import read as read_with
+from tests.readers.ipdr_plain import of_xml
 
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples are not beside the project")
 THREE = [ipdr(samis(number)) for number in (1, 2, 3)]
@@ -34,20 +34,6 @@ def one(content: str, columns: Sequence[str] = ("a", "b"), attributes: str = "")
     assert reading.fault is None
     (row,) = reading.rows
     return row
-
-
-def independent(octets: bytes, columns: Sequence[str]) -> list[Values]:
-    """What another parser of XML finds, by the table of names."""
-    found = []
-    for element in ET.fromstring(octets):
-        if element.tag.endswith("}IPDR") or element.tag == "IPDR":
-            texts = {plain(child.tag.replace("}", ":")): (child.text or "").strip(" \t\r\n") for child in element}
-            row: Values = {}
-            for column in columns:
-                names = (column, *OTHER_NAMES.get(column, ()), INSTEAD.get(column, column))
-                row[column] = next((texts[plain(name)] for name in names if plain(name) in texts), None)
-            found.append(row)
-    return found
 
 
 # Names
@@ -399,7 +385,7 @@ def test_sound_documents_are_read_as_another_parser_reads_them(records: list[Val
     reading = read(octets, columns, 64)
 
     # White space of other scripts is a character like any other.
-    assert [{name: row[name] for name in columns} for row in reading.rows] == independent(octets, columns)
+    assert [{name: row[name] for name in columns} for row in reading.rows] == of_xml(octets, columns)
     assert reading.faults == [None] * len(records)
 
 
@@ -423,7 +409,7 @@ def test_both_versions_are_read_as_another_parser_reads_them(names: dict[str, st
 
     found = read(octets).rows
 
-    assert [{name: row[name] for name in SAMIS_TYPE_1} for row in found] == independent(octets, SAMIS_TYPE_1)
+    assert [{name: row[name] for name in SAMIS_TYPE_1} for row in found] == of_xml(octets, SAMIS_TYPE_1)
 
 
 # Samples
@@ -468,6 +454,6 @@ def test_the_samples_are_read_as_another_parser_reads_them():
         octets = (SAMPLES / name).read_bytes()
         reading = read(octets, columns)
 
-        assert [{column: row[column] for column in columns} for row in reading.rows] == independent(octets, columns)
+        assert [{column: row[column] for column in columns} for row in reading.rows] == of_xml(octets, columns)
         assert reading.tally.records == reading.tally.records_declared
         assert reading.tally.warnings == {}
