@@ -148,13 +148,10 @@ class _Cursor:
         return int.from_bytes(self.take(octets), "big")
 
     def text(self, longest: int = 4096) -> str:
-        """A text with its length in front."""
+        """A text with its length in front. One that is not UTF-8 delimits what follows all the same."""
         if (length := self.number()) > longest:
             raise _Malformed
-        try:
-            return self.take(length).decode("utf-8")
-        except UnicodeDecodeError:
-            raise _Malformed from None
+        return self.take(length).decode("utf-8", "replace")
 
 
 def _header(cursor: _Cursor) -> int:

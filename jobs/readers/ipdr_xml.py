@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
+from xml.sax.saxutils import unescape
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +34,14 @@ DEEPEST = 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LONGEST_XML_DECLARATION_OCTETS = 1 << 10
 _SPACE = " \t\r\n"
+_AMPERSAND = ord("&")
+_QUOTES = {"&quot;": '"', "&apos;": "'"}
+_MOST_NAMES_KEPT = 1 << 10
 _ENCODING = re.compile(rb"^<\?xml[^>]*?\sencoding\s*=\s*[\"']([^\"']*)[\"'][^>]*\?>")
 _COUNT = re.compile(rb"\scount\s*=\s*[\"']\s*([^\"'\s]*)\s*[\"']")
 _LATIN = {b"iso-8859-1", b"iso_8859-1", b"latin1", b"latin-1"}
 _UTF_8 = {b"utf-8", b"utf8", b"us-ascii", b"ascii"}
+_OTHER_ENCODING = "its XML declaration names another encoding than it is in, or than UTF-8 and ISO-8859-1"
 _WIDE = (b"\xfe\xff", b"\xff\xfe", b"\0<", b"<\0", b"\0\0\0<", b"\0\0\xfe\xff")
 
 _FAULT_OF_KIND = {
@@ -121,12 +126,19 @@ def _require_xml(window: bytes, reading: _Reading) -> int:
     text = window[at : at + _LONGEST_XML_DECLARATION_OCTETS]
     if not text.lstrip().startswith(b"<"):
         raise ReadFault(f"this is {recognised(window) or 'binary'}, not an IPDRDoc (XML)")
+    reading.is_latin = reading.declares_latin = _declares_latin(text.lstrip())
+    if at and reading.is_latin:
+        raise ReadFault(_OTHER_ENCODING)
+    return at
+
+
+def _declares_latin(text: bytes) -> bool:
+    """Whether a document is in ISO-8859-1 by its XML declaration, else in UTF-8. Raises ReadFault for any other."""
     named = _ENCODING.match(text)
     encoding = named[1].lower() if named else b"utf-8"
-    if encoding not in _LATIN | _UTF_8 or (at and encoding in _LATIN):
-        raise ReadFault("its XML declaration names another encoding than it is in, or than UTF-8 and ISO-8859-1")
-    reading.is_latin = encoding in _LATIN
-    return at
+    if encoding not in _LATIN | _UTF_8:
+        raise ReadFault(_OTHER_ENCODING)
+    return encoding in _LATIN
 
 
 @dataclass
@@ -136,6 +148,10 @@ class _Reading:
     wanted: Wanted
     tally: Tally
     is_latin: bool = False
+    declares_latin: bool = False
+    """By the XML declaration in front of the next root, if there is one."""
+    met: dict[str, int | None] = field(default_factory=dict)
+    """Places of names met by the whole parser."""
     has_root: bool = False
     has_ended: bool = False
     starts: Integers = field(default_factory=lambda: np.empty(BLOCK_RECORDS, np.int64))
@@ -153,6 +169,7 @@ class _Reading:
         is_header = (kinds >= walk.ROOT) & (kinds <= walk.OTHER_MARKUP)
         self.tally.octets_header += int(lengths[is_header].sum())
         self.tally.octets_quarantined += int(lengths[kinds == walk.MORE_OF_NO_RECORD].sum())
+        ended_at = -1
         for nth in np.flatnonzero(kinds >= walk.ROOT).tolist():
             kind, octets = kinds[nth], data[self.starts[nth] : self.ends[nth]].tobytes()
             if kind == walk.DECLARATION:
@@ -161,15 +178,17 @@ class _Reading:
                 break
             if kind == walk.ROOT:
                 self._begin(octets, bool((kinds[:nth] != walk.OTHER_MARKUP).any()), window)
+                ended_at = nth
             elif kind == walk.ROOT_END:
-                self.has_ended = True
+                self.has_ended, ended_at = True, nth
             elif kind == walk.DOCUMENT_END:
                 self._declare(octets)
+            elif octets.startswith(b"<?xml "):
+                self.declares_latin = _declares_latin(octets)
         if not self.has_root and (kinds != walk.OTHER_MARKUP).any():
             self.require_root(window)
-        last = np.flatnonzero(kinds <= walk.TOO_LONG)
-        if len(last) and not (kinds[last[-1] :] == walk.ROOT_END).any():
-            self.has_ended = False
+        # A record behind the end of a document belongs to one that has not ended.
+        self.has_ended = self.has_ended and not (kinds[ended_at + 1 :] <= walk.TOO_LONG).any()
 
     def require_root(self, window: bytes) -> None:
         """Refuse a document of another kind."""
@@ -178,11 +197,16 @@ class _Reading:
             raise ReadFault(f"this is {other}")
 
     def _begin(self, tag: bytes, is_late: bool, window: bytes) -> None:
-        if self.has_root:
-            self.tally.warn("document_repeated")
-        elif is_late:
+        if self.declares_latin != self.is_latin:
+            raise ReadFault("the documents in it are in more than one encoding")
+        self.declares_latin = False
+        is_first = not self.has_root
+        if is_first and is_late:
             self.require_root(window)
         self.has_root, self.has_ended = True, tag.endswith(b"/>")
+        if not is_first:
+            self.tally.warn("document_repeated")
+            return
         try:
             self.parser().Parse(tag)
         except expat.ExpatError:
@@ -245,12 +269,25 @@ class _Reading:
         return self.wanted.batch(made)
 
     def _text(self, octets: pa.BinaryArray) -> pa.StringArray:
-        """Texts of octets that the walk has found to be characters of the document's encoding."""
-        if not self.is_latin or np.frombuffer(octets.buffers()[2] or b"", np.uint8).max(initial=0) < 0x80:
+        """Texts of octets that the walk has found to be characters of the document's encoding, and predefined entities."""
+        values = np.frombuffer(octets.buffers()[2] or b"", np.uint8)
+        is_high = self.is_latin and bool(values.max(initial=0) >= 0x80)
+        if not is_high and not (values == _AMPERSAND).any():
             return octets.view(pa.string())
         distinct = octets.dictionary_encode()
-        decoded = pa.array([text.decode("iso-8859-1") for text in distinct.dictionary.to_pylist()], pa.string())
-        return decoded.take(distinct.indices)
+        encoding = "iso-8859-1" if self.is_latin else "utf-8"
+        texts = [unescape(text.decode(encoding), _QUOTES) for text in distinct.dictionary.to_pylist()]
+        return pa.array(texts, pa.string()).take(distinct.indices)
+
+    def place(self, name: str) -> int | None:
+        """The place of an element by its whole name. Raises _NotRead if no name is that long."""
+        if name not in self.met:
+            if len(name.encode()) > walk.LONGEST_NAME_OCTETS:
+                raise _NotRead("name_too_long")
+            if len(self.met) >= _MOST_NAMES_KEPT:
+                self.met.clear()
+            self.met[name] = self.wanted.places.get(plain(name))
+        return self.met[name]
 
 
 class _NotRead(Exception):
@@ -261,7 +298,7 @@ class _Record:
     """A record that is read by a whole parser of XML."""
 
     def __init__(self, reading: _Reading, octets: bytes) -> None:
-        self.octets, self.places = octets, reading.wanted.places
+        self.octets, self.place_of = octets, reading.place
         self.parser = reading.parser()
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
@@ -286,12 +323,14 @@ class _Record:
         self.depth += 1
         if self.depth > DEEPEST:
             raise _NotRead("nested_too_deep")
-        if max(len(each.encode()) for each in (name, *attributes)) > walk.LONGEST_NAME_OCTETS:
-            raise _NotRead("name_too_long")
+        place = self.place_of(name)
+        is_nil = False
+        for each, value in attributes.items():
+            self.place_of(each)
+            is_nil = is_nil or (plain(each) == "nil" and value.strip() in ("true", "1"))
         if self.depth == 2:
-            self.place = self.places.get(plain(name))
-            is_doubled = self.place is not None and self.place in self.texts
-            is_nil = any(plain(each) == "nil" and value.strip() in ("true", "1") for each, value in attributes.items())
+            self.place = place
+            is_doubled = place is not None and place in self.texts
             self.parts = None if self.place is None or is_nil else []
             if is_doubled:
                 self._spoil("element_doubled")

@@ -1,7 +1,8 @@
 """The walk over IPDRDoc XML, compiled: from one record boundary to the next, and from a record to the spans of its elements.
 
-A record is vouched for only if it is plain: elements without attributes or children, texts without references. Whatever else XML
-allows, and whatever it forbids, is left to a whole parser, record by record. Every octet is looked at a bounded number of times.
+A record is vouched for only if it is plain: elements without children, no references but to the predefined entities, no
+section or comment. Whatever else XML allows, and whatever it forbids, is left to a whole parser, record by record. Every octet is
+looked at a bounded number of times.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _MOST_ATTRIBUTES = 8
 _NIL = ord("l")
 """The last letter of ``xsi:nil``, behind an i, which makes a text none: what ends like it is not plain."""
 
-_PLAIN_TEXT, _END_OF_TEXT, _UNUSUAL, _HIGH, _IS_RETURN, _IS_BRACKET = range(6)
+_PLAIN_TEXT, _END_OF_TEXT, _UNUSUAL, _HIGH, _IS_RETURN, _IS_BRACKET, _IS_REFERENCE = range(7)
 
 
 def _classes() -> npt.NDArray[np.uint8]:
@@ -54,7 +55,12 @@ def _classes() -> npt.NDArray[np.uint8]:
     found = np.zeros(256, np.uint8)
     found[:32], found[0x80:] = _UNUSUAL, _HIGH
     found[[9, 10]] = _PLAIN_TEXT
-    found[_LESS], found[_AMPERSAND], found[_RETURN], found[_CLOSING_BRACKET] = _END_OF_TEXT, _UNUSUAL, _IS_RETURN, _IS_BRACKET
+    found[_LESS], found[_AMPERSAND], found[_RETURN], found[_CLOSING_BRACKET] = (
+        _END_OF_TEXT,
+        _IS_REFERENCE,
+        _IS_RETURN,
+        _IS_BRACKET,
+    )
     return found
 
 
@@ -68,6 +74,7 @@ def _name_octets() -> npt.NDArray[np.bool_]:
 
 
 _CLASS, _IS_NAME = _classes(), _name_octets()
+_REFERENCES = np.frombuffer(b"amp;\0lt;\0\0gt;\0\0quot;apos;", np.uint8).reshape(5, 5)
 _CDATA_OPENS = np.frombuffer(b"<![CDATA[", np.uint8)
 _IPDR = np.frombuffer(b"IPDRDoc.End", np.uint8)
 _CLOSINGS = np.frombuffer(b"-->]]>?>>", np.uint8).reshape(3, 3)
@@ -413,8 +420,20 @@ def _attributes_end(data: Octets, at: int, end: int) -> int:
 
 
 @_compiled
+def _reference_end(data: Octets, at: int) -> int:
+    """Where a reference to one of the five predefined entities ends, from behind its ``&`` on; -1 if it is another."""
+    for which in range(len(_REFERENCES)):
+        nth = 0
+        while nth < 5 and _REFERENCES[which, nth] != 0 and data[at + nth] == _REFERENCES[which, nth]:
+            nth += 1
+        if nth == 5 or _REFERENCES[which, nth] == 0:
+            return at + nth
+    return -1
+
+
+@_compiled
 def _text_end(data: Octets, at: int, end: int, is_latin: bool) -> int:
-    """Where a plain text ends, at a ``<``; -1 if it has a reference, a control character or octets that are no character."""
+    """Where a plain text ends, at a ``<``; -1 if it has a control character, octets that are none, or an unusual reference."""
     while at < end:
         kind = _CLASS[data[at]]
         if kind in (_PLAIN_TEXT, _IS_RETURN):
@@ -429,6 +448,10 @@ def _text_end(data: Octets, at: int, end: int, is_latin: bool) -> int:
             if data[at + 1] == _CLOSING_BRACKET:
                 return -1
             at += 1
+        elif kind == _IS_REFERENCE:
+            at = _reference_end(data, at + 1)
+            if at < 0:
+                return -1
         else:
             return -1
     return -1

@@ -235,7 +235,7 @@ def _xdr_seeds() -> list[bytes]:
     ]
 
 
-# Mutations
+# Pieces of mutations
 
 XML_PIECES = (
     b"<!--", b"-->", b"<![CDATA[", b"]]>", b"<?p", b"?>", b"<IPDR>", b"</IPDR>", b"<IPDR ", b"<i:IPDR>", b"<IPDR/>", b"<IPDRDoc>",
@@ -251,8 +251,82 @@ XDR_PIECES = (
 )
 
 
+# Sound documents that are made up
+
+SOUND_TEXTS = (
+    "", "1", " 1\n", "&amp;", "&lt;a&gt;", "&#65;&#x42;", "é", "\u20ac]", "<![CDATA[<IPDR>&]]>",
+    "a<!-- </IPDR> -->b", "a<?p </IPDR>?>b",
+    "1\r\n2", "\t", "a]]b", "&quot;&apos;", "&#32;1", "Interim", "00-00-39-0A-4D-FF", "<!---->", "&amp;lt;", "\u00a0", "\x7f",
+)  # fmt: skip
+SOUND_ATTRIBUTES = (
+    "",
+    "",
+    "",
+    " ",
+    " a='1'",
+    ' a="&amp;>"',
+    " xsi:nil='true'",
+    ' xsi:type = "x"',
+    "\r\n",
+    " b='/' c=\"'\"",
+    " nil='0'",
+)
+
+
+def sound_xml(chance: random.Random) -> bytes:
+    """A document in which everything is that XML allows."""
+    encoding = chance.choice(("UTF-8", "utf-8", "ISO-8859-1"))
+    prefix = chance.choice(("", "", "i:"))
+    names = [*COLUMNS[:30], *files.DOCSIS_2_NAMES.values(), "Other", "x" * 200, "Été"]
+    parts = []
+    for _ in range(chance.randrange(5)):
+        inner = []
+        for name in chance.sample(names, chance.randrange(6)):
+            tag, attributes = chance.choice(("", "", "i:")) + name, chance.choice(SOUND_ATTRIBUTES)
+            text = chance.choice(SOUND_TEXTS)
+            inner.append(f"<{tag}{attributes}>{text}</{tag}>" if chance.random() < 0.9 else f"<{tag}{attributes}/>")
+            inner.append(chance.choice(("", "\n", " \t\r\n", "<!-- <IPDR> -->")))
+        parts.append(f"<{prefix}IPDR{chance.choice(SOUND_ATTRIBUTES)}>{''.join(inner)}</{prefix}IPDR{chance.choice(('', ' '))}>")
+        parts.append(chance.choice(("", "\n", "<!-- </IPDRDoc> -->", "<?p <IPDR>?>")))
+    end = chance.choice(("", f"<{prefix}IPDRDoc.End count='{len(parts) // 2}'/>"))
+    root = f"{prefix}IPDRDoc xmlns:i='i' xmlns:xsi='xsi'{chance.choice(SOUND_ATTRIBUTES[:5])}"
+    written = f"<?xml version='1.0' encoding='{encoding}'?>\n<{root}>{''.join(parts)}{end}</{prefix}IPDRDoc>\n"
+    return written.encode(encoding, "xmlcharrefreplace")
+
+
+def sound_xdr(chance: random.Random) -> bytes:
+    """A document of random descriptors and values."""
+    form, written, descriptors = chance.choice(FORMS), [], list[dict[str, int]]()
+    for _ in range(chance.randrange(12)):
+        if not descriptors or chance.random() < 0.15:
+            names = chance.sample(COLUMNS, chance.randrange(1, 7))
+            descriptors.append({name: chance.choice(tuple(EVERY_TYPE.values())) for name in names})
+            written.append(xdr_descriptor(descriptors[-1], len(descriptors)))
+            continue
+        which = chance.randrange(len(descriptors))
+        head = struct.pack(">II", 2, which + 1) + (b"\xff" * 4 if form.has_marker else b"")
+        written.append(head + b"".join(_sound_value(kind, form, chance) for kind in descriptors[which].values()))
+    records = sum(one[:4] == b"\0\0\0\2" for one in written)
+    return xdr_header() + b"".join(written) + xdr_end(records)
+
+
+def _sound_value(kind: int, form: files.XdrForm, chance: random.Random) -> bytes:
+    size = 4 if form.is_wide and kind in (files.UBYTE, files.USHORT) else ipdr_plain.size_of(kind)
+    if size is not None:
+        return chance.choice((bytes(size), chance.randbytes(size), bytes(size - 1) + chance.randbytes(1), b"\xff" * size))
+    length = chance.choice((0, 1, 4, 16, 16, 40))
+    return files.opaque(chance.choice((chance.randbytes(length), b"a" * length, "é".encode() * (length // 2))))
+
+
+# What is made of them
+
+
 def mutated(octets: bytes, other: bytes, name: FormatName, chance: random.Random) -> bytes:
-    """An input made from one, or two."""
+    """An input made from one, or two, or made up."""
+    if chance.random() < 0.4:
+        octets = sound_xml(chance) if name == "samis-xml" else sound_xdr(chance)
+        if chance.random() < 0.7:
+            return octets
     while True:
         octets = _mutated_once(octets, other, name, chance)
         if chance.random() < 0.6:

@@ -68,7 +68,7 @@ def _texts(record: ET.Element) -> Values:
         name = _local(child).lower()
         if name in texts or len(child) or len(name.encode()) > 200:
             raise NotSound
-        is_nil = any(plain(each.replace("}", ":")) == "nil" for each in child.attrib)
+        is_nil = any(plain(each.replace("}", ":")) == "nil" and of.strip() in ("1", "true") for each, of in child.attrib.items())
         texts[name] = None if is_nil else (child.text or "").strip(SPACE)
     return texts
 
@@ -98,6 +98,13 @@ _STRUCTS = {
     files.BOOL: ">B", files.BYTE: ">b", files.UBYTE: ">B", files.SHORT: ">h", files.USHORT: ">H",
     files.SECONDS: ">I", files.MSEC: ">Q", files.USEC: ">Q",
 }  # fmt: skip
+
+
+def size_of(kind: int) -> int | None:
+    """Octets of a value where nothing is wide; null if its length stands in front."""
+    if kind in _STRUCTS:
+        return struct.calcsize(_STRUCTS[kind])
+    return {files.IPV4: 4, files.MAC: 8}.get(kind)
 
 
 def _value(octets: _Octets, kind: int, form: XdrForm) -> str | None:

@@ -139,6 +139,12 @@ def test_names_are_those_of_any_version(name: str):
     assert read(octets, ("CmMacAddr", "RecType")).values("CmMacAddr", "RecType") == [("0000390a4dff", None)]
 
 
+def test_a_name_that_is_not_utf_8_costs_nothing():
+    octets = xdr_document([samis(1)]).replace(b"CmLastRegTime", b"CmLastRegTim\xe9").replace(b"cmts1", b"cmt\xe91", 1)
+
+    assert (read(octets).faults, read(octets).rows[0]["CmLastRegTime"]) == ([None], None)
+
+
 def test_a_column_that_a_descriptor_names_twice_is_not_chosen():
     types = {"SFID": files.UINT, "ServiceIdentifier": files.UINT, "RecType": files.UINT}
 

@@ -12,9 +12,22 @@ from hypothesis import strategies as st
 
 from jobs.readers.block import count_warning
 from jobs.readers.ipdr_names import SAMIS_TYPE_1, wanted
+from jobs.readers.ipdr_xdr import read_ipdr_xdr
 from jobs.readers.ipdr_xml import read_ipdr_xml
 from jobs.readers.ipdr_xml_walk import LONGEST_NAME_OCTETS, LONGEST_RECORD_OCTETS
-from tests.readers.ipdr_files import DOCSIS_2_NAMES, SAMPLES, Reading, Values, dashed, ipdr, samis, text, xml_document
+from tests.readers.ipdr_files import (
+    DOCSIS_2_NAMES,
+    SAMPLES,
+    STRING,
+    Reading,
+    Values,
+    dashed,
+    ipdr,
+    samis,
+    text,
+    xdr_document,
+    xml_document,
+)
 from tests.readers.ipdr_files import read as read_with
 from tests.readers.ipdr_plain import of_xml
 
@@ -89,6 +102,19 @@ def test_a_record_type_stays_as_it_is_written(name: str, value: str):
 # Values
 
 
+def test_plain_records_and_those_for_the_whole_parser_are_read_alike():
+    records = [ipdr(samis(number, ServiceClassName="R&D été")) for number in range(9)]
+    unusual = [record.replace("<RecType>", "<!-- --><RecType>") for record in records]
+    mixed = [one if number % 2 else other for number, (one, other) in enumerate(zip(records, unusual, strict=True))]
+
+    for encoding in ("UTF-8", "ISO-8859-1"):
+        plain, whole, both = (
+            read(xml_document(each, encoding=encoding)).values(*SAMIS_TYPE_1) for each in (records, unusual, mixed)
+        )
+        assert plain == whole == both
+        assert {row[SAMIS_TYPE_1.index("ServiceClassName")] for row in plain} == {"R&D été"}
+
+
 def test_what_a_record_lacks_is_null_and_what_is_empty_is_empty():
     assert one("<a></a>") == {
         "a": "",
@@ -109,6 +135,8 @@ def test_what_a_record_lacks_is_null_and_what_is_empty_is_empty():
         ("<a>\n1 2\n</a>", "1 2"),
         ("<a>1\r\n2</a>", "1\n2"),
         ("<a>R&amp;D &lt;1&gt; &quot;&apos;</a>", "R&D <1> \"'"),
+        ("<a>&amp;lt;&quot;</a>", '&lt;"'),
+        ("<a>&amp; &#49;</a>", "& 1"),
         ("<a>&#49;&#x32;</a>", "12"),
         ("<a><![CDATA[</IPDR> & <IPDR>]]></a>", "</IPDR> & <IPDR>"),
         ("<a>1<!-- </IPDR> -->2</a>", "12"),
@@ -199,6 +227,14 @@ def test_documents_one_after_the_other_are_read_and_their_counts_added():
     assert reading.tally.warnings == {"document_repeated": 1}
 
 
+def test_documents_in_more_than_one_encoding_are_refused():
+    latin = xml_document([ipdr(samis(1, ServiceClassName="Été"))], encoding="ISO-8859-1")
+
+    assert read(latin + latin).values("ServiceClassName") == ["Été", "Été"]
+    for octets in (SOUND + latin, latin + SOUND, latin + latin[latin.index(b"<IPDRDoc") :]):
+        assert read(octets).fault == "the documents in it are in more than one encoding"
+
+
 def test_a_document_without_records_is_read():
     reading = read(xml_document([]))
 
@@ -217,6 +253,9 @@ def test_a_document_without_records_is_read():
         ("<IPDR x='1' x='2'><a>1</a></IPDR>", "attribute_doubled"),
         ("<IPDR><a>&secret;</a></IPDR>", "entity_not_predefined"),
         ("<IPDR><a>1 & 2</a></IPDR>", "not_well_formed"),
+        ("<IPDR><a>1 &amp 2</a></IPDR>", "not_well_formed"),
+        ("<IPDR><a>&AMP;</a></IPDR>", "entity_not_predefined"),
+        ("<IPDR><a>&amps;</a></IPDR>", "entity_not_predefined"),
         ("<IPDR><a>1 ]]> 2</a></IPDR>", "not_well_formed"),
         ("<IPDR><a>\x01</a></IPDR>", "not_well_formed"),
         ("<IPDR><a>\ufffe</a></IPDR>", "not_well_formed"),
@@ -300,6 +339,12 @@ def test_a_document_that_is_cut_off_anywhere_keeps_the_records_before():
         assert reading.fault is None
         assert reading.values(*SAMIS_TYPE_1) == whole[:complete]
         assert reading.tally.warnings == {"truncated": 1}
+
+
+@pytest.mark.parametrize("window_octets", [8 << 20, 40])
+def test_a_record_behind_the_end_belongs_to_a_document_without_one(window_octets: int):
+    assert read(SOUND + THREE[0].encode(), window_octets=window_octets).tally.warnings == {"truncated": 1}
+    assert read(b"<IPDRDoc><IPDR/></IPDRDoc><IPDRDoc/>", window_octets=window_octets).tally.warnings == {"document_repeated": 1}
 
 
 def test_a_record_that_is_cut_off_says_so():
@@ -446,6 +491,19 @@ def test_the_sample_of_voip_has_the_rows_of_its_csv():
             elif expected and name in ("ipAddress", "ipAddressIngressDevice", "ipAddressEgressDevice"):
                 expected = ".".join(str(octet) for octet in (int(expected) & 0xFFFFFFFF).to_bytes(4, "big"))
             assert (row[name] or "") == expected, name
+
+
+@needs_samples
+@pytest.mark.parametrize("name", ["testSM.csv", "testVOIP.1.csv"])
+def test_a_sample_of_text_written_as_xml_and_xdr_gives_its_rows(name: str):
+    twins = [{column: value for column, value in twin.items() if column} for twin in of_csv(name)]
+    columns = tuple(twins[0])
+
+    of_xml = read(xml_document([ipdr(twin) for twin in twins]), columns)
+    of_xdr = read_with(read_ipdr_xdr, xdr_document(twins, dict.fromkeys(columns, STRING)), columns)
+
+    assert of_xdr.values(*columns) == [tuple(twin.values()) for twin in twins]
+    assert of_xml.values(*columns) == [tuple(value.strip() for value in twin.values()) for twin in twins]
 
 
 @needs_samples
