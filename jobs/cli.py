@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--formats",
         default="delimited",
-        help="some of delimited,ts32297,chf, which share out mobile records, and of deltas,radius,samis, which share out fixed ones",
+        help="some of delimited,ts32297,chf, which share out mobile records, and of deltas,radius,samis, fixed ones",
     )
     _month(demo, is_required=True)
     look = command("decode", _decode, "write the intervals of files of usage records as JSON lines")

@@ -203,9 +203,10 @@ class Samis(_CounterRecords):
         distinct, position = np.unique(usage.closed, return_inverse=True)
         moments = pa.array([f"{datetime.fromtimestamp(int(s), UTC):%Y-%m-%dT%H:%M:%S}.000Z" for s in distinct], pa.string())
         begin = pc.binary_join_element_wise(
-            '<IPDR xsi:type="SAMIS-TYPE-1"><CmtsHostName>cmts-paris-1</CmtsHostName><CmtsSysUpTime>', _ticks(usage.closed - boot),
-            "</CmtsSysUpTime><CmMacAddr>", names.take(pa.array(usage.name(len(who)))), "</CmMacAddr><RecType>", text(found.status),
-            "</RecType><RecCreationTime>", moments.take(pa.array(position)), "</RecCreationTime>", "",
+            '<IPDR xsi:type="SAMIS-TYPE-1"><CmtsHostName>cmts-paris-1</CmtsHostName><CmtsSysUpTime>',
+            _ticks(usage.closed - boot), "</CmtsSysUpTime><CmMacAddr>", names.take(pa.array(usage.name(len(who)))),
+            "</CmMacAddr><RecType>", text(found.status), "</RecType><RecCreationTime>", moments.take(pa.array(position)),
+            "</RecCreationTime>", "",
         )  # fmt: skip
         end = pc.binary_join_element_wise(
             "<ServiceTimeCreated>", _ticks(found.began - boot), "</ServiceTimeCreated><ServiceTimeActive>",

@@ -19,7 +19,8 @@ from jobs.readers import charging_walk as walk
 from jobs.readers.block import WHOLE, Block, NodeDay, Part, ReadFault, Tally
 from jobs.readers.cdr_file import LARGEST_HEADER_OCTETS, file_header
 from jobs.readers.charging_tags import CONTAINER, FORMS, INTEGERS, SERVICE_DATA, SPANS, TRAFFIC_VOLUME, UNIT_USAGE
-from jobs.readers.windows import more
+from jobs.readers.recognise import recognised
+from jobs.readers.window import gather, guarded, more
 from schemas.source import Charging
 
 Integers = npt.NDArray[np.int64]
@@ -34,7 +35,6 @@ _IMSI_SUBSCRIBER, _E164_SUBSCRIBER = 1, 0
 _CHF = next(place for place, form in enumerate(FORMS, start=1) if form.name == "chf")
 _LONGEST_DURATION_S = (1 << 32) - 1
 _DAY_US, _DAYS = 86_400 * 1_000_000, 1 << 20
-_GUARD = np.zeros(16, np.uint8)
 
 
 def read_charging(
@@ -97,7 +97,7 @@ def _looked_through(
     offset, is_open, declared = 0, False, header.file_length_octets if header else None
     while True:
         tally.octets = offset + len(window)
-        data = np.concatenate([np.frombuffer(window, np.uint8), _GUARD])
+        data = guarded(window)
         for found in _framed(data, at, len(window), is_last, is_framed, is_open, room):
             at = found.stop
             tally.octets_padding += found.padding
@@ -114,38 +114,11 @@ def _looked_through(
         at = 0
 
 
-_OTHERS = (
-    (b"\x7f\x84\x16", "a RAP file (GSMA TD.32)"),
-    (b"\x7f\x84\x17", "a RAP acknowledgement (GSMA TD.32)"),
-    (b"\x62", "a TAP3 notification (GSMA TD.57)"),
-    (b"\x1f\x8b", "gzip-compressed, but its name does not end in .gz"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard-compressed, but its name does not end in .zst"),
-    (b"PAR1", "a Parquet file"),
-    (b"<", "XML"),
-)
-
-
-def recognised(octets: bytes) -> str | None:
-    """What a file is that holds no 3GPP charging records; None if it is not known."""
-    head = octets[:512]
-    # Letters are tags too: a text may begin with that of a TAP file.
-    if head and head[:1] != b"<" and all(octet in b"\t\r\n" or 0x20 <= octet < 0x7F for octet in head):
-        return "text"
-    if octets[:1] == b"\x61":
-        # TransferBatch and Nrtrde have the same root tag; what comes first in it tells them apart.
-        _, inner = walk.length_at(np.frombuffer(octets[:16].ljust(16, b"\0"), np.uint8), 1, 16)
-        first = octets[inner : inner + 2]
-        if first[:1] == b"\x64":
-            return "a TAP3 file (GSMA TD.57)"
-        return "an NRTRDE file (GSMA TD.35)" if first == b"\x5f\x29" else "a TAP3 or NRTRDE file"
-    return next((name for begin, name in _OTHERS if octets.startswith(begin)), None)
-
-
 def _require_charging(window: bytes, is_framed: bool) -> None:
     """Refuse a file that is something else, by name, before anything of it is read."""
     if not window:
         raise ReadFault("the file is empty")
-    data = np.concatenate([np.frombuffer(window, np.uint8), _GUARD])
+    data = guarded(window)
     first = len(window) - len(window.lstrip(b"\x00\xff"))
     if is_framed:
         length = int.from_bytes(window[4:8], "big")
@@ -266,7 +239,7 @@ class _Walked:
     def text(self, name: str) -> pa.StringArray:
         """ASCII or UTF-8 texts of a span; empty where the record has none."""
         span = self.span(name)
-        return _strings(span, lambda offsets, out: walk.texts(self.data, span, offsets, out), 1)
+        return _strings(span, lambda offsets, out: gather(self.data, span, offsets, out), 1)
 
     def digits(self, name: str, skipped: int) -> pa.StringArray:
         """TBCD digits of a span."""

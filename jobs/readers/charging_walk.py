@@ -491,18 +491,6 @@ def frame_records(
 
 
 @_compiled
-def texts(data: Octets, spans: npt.NDArray[np.int32], offsets: npt.NDArray[np.int32], out: Octets) -> None:
-    """Gather octets of spans one after the other, a text each; a missing one has no octets."""
-    filled = 0
-    for row in range(len(spans)):
-        offsets[row] = filled
-        for place in range(spans[row, 0], spans[row, 0] + max(0, spans[row, 1])):
-            out[filled] = data[place]
-            filled += 1
-    offsets[len(spans)] = filled
-
-
-@_compiled
 def digits(data: Octets, spans: npt.NDArray[np.int32], skipped: int, offsets: npt.NDArray[np.int32], out: Octets) -> None:
     """Gather TBCD digits of spans, nibbles swapped, F filling up the last octet; what is no digit is written as ``?``."""
     filled = 0

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from jobs.readers.block import Block, Positions, ReadFault, Tally, no_faults
-from jobs.readers.windows import chunk
+from jobs.readers.window import chunk
 from schemas.source import Delimited
 
 BLOCK_OCTETS = 4 << 20

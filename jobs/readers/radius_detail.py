@@ -21,8 +21,8 @@ import pyarrow as pa
 
 from jobs.readers import radius_walk as walk
 from jobs.readers.block import WHOLE, Block, Part, ReadFault, Tally, no_faults
-from jobs.readers.charging import recognised
-from jobs.readers.windows import more
+from jobs.readers.recognise import recognised
+from jobs.readers.window import more
 
 HEADER_TIME = "Packet-Header-Time"
 """The column of the packet's header line: when the server wrote it, in its own zone, as ctime does."""
