@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,9 +30,8 @@ def line_ids(numbers: Integers) -> pa.Array:
 
 
 def macs(numbers: Integers) -> pa.Array:
-    """Addresses of cable modems, locally administered: 02, then the number in hexadecimal."""
-    digits = np.char.zfill(np.char.mod("%x", numbers), 10)
-    return pc.binary_join_element_wise("02", pa.array(digits), "")
+    """Addresses of cable modems, locally administered: 02, then ten digits."""
+    return pc.binary_join_element_wise("02", _padded(numbers, 10), "")
 
 
 def subscription_ids(numbers: Integers) -> pa.Array:

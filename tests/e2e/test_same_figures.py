@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 import time
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,6 @@ FIGURES = ("land", "accept", "meter", "estimate")
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from datetime import date
 
     from jobs.demo import generate
 
@@ -77,7 +78,6 @@ def test_files_split_and_records_shuffled_under_other_partitions_and_another_tim
 
 
 def test_the_same_month_in_charging_records_of_5g(expected, run, spark, tmp_path_factory):
-    from datetime import date
 
     from jobs.demo import generate
 
@@ -88,7 +88,6 @@ def test_the_same_month_in_charging_records_of_5g(expected, run, spark, tmp_path
 
 
 def test_the_same_month_in_charging_records_read_in_parts(expected, run, spark, tmp_path_factory, monkeypatch):
-    from datetime import date
 
     from jobs import accept
     from jobs.demo import generate
@@ -101,6 +100,27 @@ def test_the_same_month_in_charging_records_read_in_parts(expected, run, spark, 
         assert figures(settings, run, spark) == expected
         balances = spark.read.format("delta").load(f"{settings.lake}/{FILE_BALANCES.name}").where("source = 'pgw_ts32297'")
         assert balances.count() == balances.select("file_number").distinct().count() == 33
+
+
+def test_the_same_month_with_fixed_lines_in_counters_that_only_grow(expected, run, spark, tmp_path_factory, monkeypatch):
+
+    from jobs import accept
+    from jobs.demo import generate
+    from schemas.tables import CARRIED, COUNTER_BALANCES
+
+    monkeypatch.setattr(accept, "TASK_OCTETS", 20_000)
+    with at_a_place(tmp_path_factory.mktemp("place")) as settings:
+        generate(Path(settings.landing), date(2026, 10, 1), 60, 3, formats=("radius", "samis"))
+
+        assert figures(settings, run, spark) == expected
+        read = spark.read.format("delta").load
+        balances = {row.source: row for row in read(f"{settings.lake}/{COUNTER_BALANCES.name}").collect()}
+        carried = read(f"{settings.lake}/{CARRIED.name}").collect()
+        assert set(balances) == {"bng_radius", "cable_samis"}
+        assert all(set(json.loads(row.estimated_reasons)) <= {"stop_without_octets"} for row in balances.values())
+        # Every line that goes on is carried over where its counters stood at the month's end.
+        assert len(carried) == sum(row.sessions_carried for row in balances.values()) > 0
+        assert {row.closed_at.astimezone(UTC) for row in carried} == {datetime(2026, 10, 31, 23, tzinfo=UTC)}
 
 
 def split_fixed_files(folder: Path) -> None:
