@@ -75,6 +75,12 @@ class AsOf:
         return visible(self.lake.read(table), self.batches, self.cutoff)
 
 
+def withdrawn_between(batches: Sequence[Batch], earlier: int, later: int) -> list[int]:
+    """Deliveries whose rows counted as of the earlier batch and were withdrawn up to the later one."""
+    told = [batch for batch in batches if batch.is_committed and earlier < batch.number <= later]
+    return sorted({number for batch in told for number in batch.withdrawn_file_numbers})
+
+
 def visible(frame: DataFrame, batches: Sequence[Batch], cutoff: int) -> DataFrame:
     """Rows of committed batches up to the cutoff, without deliveries that were withdrawn by then.
 

@@ -80,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     for stage in STAGES:
         _month(command(stage, _stage, _STAGE_HELP[stage]), is_required=stage not in ("land", "accept"))
     _month(command("summary", _summary, "what became of a month's records, and what was published"), is_required=True)
+    standing = command("calendar", _calendar, "where each month stands: open, provisional, closed or restated, and what is held")
+    standing.add_argument("--json", action="store_true", help="as JSON, amounts as text")
+    anew = command("restate", _restate, "publish the next revision of a published month, with what changed and why")
+    anew.add_argument("--reason", required=True, help="why, for the ledger and billing")
+    anew.add_argument("--approver", help="who approved it, for the ledger")
+    _month(anew, is_required=True)
     show = command("show", _show, "a subscription's month as the customer area words it")
     show.add_argument("--subscription", required=True, help="the operator's subscription id")
     show.add_argument("--lang", choices=("fr", "en"), default="fr")
@@ -181,6 +187,27 @@ def _summary(call: argparse.Namespace, settings: Settings) -> None:
         summary.write(opened, month, say)
 
 
+def _calendar(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import close_calendar
+    from jobs.workplace import workplace
+
+    with workplace(settings, "calendar", say) as opened:
+        standings = close_calendar.standings(opened)
+    for line in close_calendar.as_json(standings) if call.json else close_calendar.words(standings):
+        say(line)
+
+
+def _restate(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import stages
+    from jobs.workplace import workplace
+
+    month, reason, approver = usage_month(call.month), call.reason.strip(), (call.approver or "").strip() or None
+    if not reason:
+        raise CallError("--reason is empty: the ledger and billing are told why a month is restated")
+    with workplace(settings, f"restate {call.month}", say) as opened:
+        stages.restate(opened, month, reason, approver)
+
+
 def _show(call: argparse.Namespace, settings: Settings) -> None:
     from jobs import customer, serving
     from jobs.postgres import connect
@@ -194,6 +221,7 @@ def _show(call: argparse.Namespace, settings: Settings) -> None:
         if row is None:
             raise Refused(f"nothing is published for this subscription in {call.month}")
         say(customer.words(row, serving.method_text(connection, row["method_id"], call.lang), call.lang))
+        say(customer.revision_words(row, *serving.change_of(connection, row), call.lang))
 
 
 def _key(call: argparse.Namespace, settings: Settings) -> None:

@@ -63,7 +63,8 @@ def deltas(
         cutoff: last batch that counts.
 
     Returns:
-        Rows of ``deltas``: one per reading of a session that closes an interval with a part in the month.
+        Rows of ``deltas``, of which revision the caller says: one per reading of a session that closes an interval with a part in
+        the month.
     """
     points = _points(readings)
     if carried is not None:

@@ -22,6 +22,9 @@ _WORDS = {
             "{default}\n{method}"
         ),
         "default": "Calculé avec les ratios nationaux, et non avec ceux de votre opérateur.\n",
+        "revision": "Révision {revision}",
+        "changed": "Révision {revision} ({reason}) : auparavant {volume} Go et {grams} g éqCO2",
+        "added": "Révision {revision} ({reason}) : auparavant non publié",
         "thousands": "\u202f",
     },
     "en": {
@@ -40,6 +43,9 @@ _WORDS = {
             "{default}\n{method}"
         ),
         "default": "Computed with the national ratios, not with those of your operator.\n",
+        "revision": "Revision {revision}",
+        "changed": "Revision {revision} ({reason}): before it {volume} GB and {grams} gCO2e",
+        "added": "Revision {revision} ({reason}): not published before it",
         "thousands": ",",
     },
 }  # fmt: skip
@@ -64,6 +70,28 @@ def words(row: Mapping[str, Any], method: str, language: str) -> str:
         grams=_whole(row["footprint_gco2e_displayed"], said["thousands"]),
         default=said["default"] if row["is_national_default"] else "",
         method=method,
+    )
+
+
+def revision_words(row: Mapping[str, Any], reason: str, earlier: Mapping[str, Any] | None, language: str) -> str:
+    """Which revision a published row is of, and what it showed in the one before.
+
+    Args:
+        row: a row of ``published``.
+        reason: why its revision was published.
+        earlier: the row of the revision before; None if there was none.
+        language: fr or en.
+    """
+    said: Any = _WORDS[language]
+    if row["revision"] == 1:
+        return str(said["revision"]).format(revision=1)
+    if earlier is None:
+        return str(said["added"]).format(revision=row["revision"], reason=reason)
+    return str(said["changed"]).format(
+        revision=row["revision"],
+        reason=reason,
+        volume=_whole(earlier["data_volume_gb_displayed"], said["thousands"]),
+        grams=_whole(earlier["footprint_gco2e_displayed"], said["thousands"]),
     )
 
 

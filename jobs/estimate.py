@@ -28,8 +28,9 @@ def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, fact
         factors_id: hash of the factors.
 
     Returns:
-        Rows of ``estimated``: per subscription one ``volume`` component per access technology and roaming zone, and one
-        ``subscription`` component. A subscription or volume without a factor has a null factor, which the table refuses.
+        Rows of ``estimated``, of which revision the caller says: per subscription one ``volume`` component per access technology
+        and roaming zone, and one ``subscription`` component. A subscription or volume without a factor has a null factor, which
+        the table refuses.
     """
     components = volumes(metered, subscribed).unionByName(subscription_months(subscribed))
     applied = components.alias("component").join(F.broadcast(factors).alias("factor"), on=is_applicable(), how="left")
@@ -40,7 +41,7 @@ def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, fact
             f"component.{name}"
             for name in ("access_technology", "roaming_zone", "network", "brand", "is_estimated", "quantity_unit")
         ],
-        *[f"factor.{name}" for name in ("factor_id", "factor_set", "gco2e_per_unit", "is_national_default", "method_id")],
+        *[f"factor.{name}" for name in _OF_FACTOR],
         F.lit(factors_id).alias("factors_id"),
         quantity.alias("quantity"),
         gco2e(quantity, "factor.gco2e_per_unit").alias("gco2e"),
@@ -52,7 +53,7 @@ def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, fact
 def volumes(metered: DataFrame, subscribed: DataFrame) -> DataFrame:
     """One volume component per subscription, access technology and roaming zone, in octets up and down."""
     usage = metered.where("attribution = 'holder'").withColumnRenamed("is_estimated", "is_partly_estimated")
-    held = usage.drop("network", "batch_cutoff", "usage_month").join(subscribed, on="subscription_key", how="inner")
+    held = usage.drop("network", "batch_cutoff", "revision", "usage_month").join(subscribed, on="subscription_key", how="inner")
     flagged = held.withColumn("is_estimated", F.col("is_estimated") | F.col("is_partly_estimated"))
     return flagged.select(*_SHARED, *_component("volume", "GB"), "access_technology", "roaming_zone", "octets_up", "octets_down")
 
@@ -96,3 +97,4 @@ def _type(column: str) -> DecimalType:
 
 
 _SHARED = ("usage_month", "batch_cutoff", "subscription_key", "network", "brand", "is_estimated")
+_OF_FACTOR = ("factor_id", "factor_set", "gco2e_per_unit", "volume_basis", "is_national_default", "method_id")

@@ -154,29 +154,29 @@ class Lake:
             added = [self._action({"add": file.add}) for file in files]
             return self._commit(transaction, [*added, *self._numbered(table, number)])
 
-    def replace_month(self, table: Table, frame: DataFrame, usage_month: date, batch_cutoff: int | None = None) -> int:
+    def replace_month(self, table: Table, frame: DataFrame, usage_month: date, **within: int) -> int:
         """Replace the rows of one month in one commit. Return how many they are now.
 
         Args:
             table: the table, partitioned by month.
             frame: its rows.
             usage_month: the month.
-            batch_cutoff: of a table that is partitioned by cutoff too: only its rows are replaced.
+            within: values of the table's other partition columns, such as ``revision=2``: only their rows are replaced.
 
         Raises:
             EmptyMonthError: the frame has no row; the month is left as it was, rather than erased.
             LakeError: a row breaks a rule of the table, or is of another month.
         """
-        conformed = _conform(table, frame)
+        conformed, asked = _conform(table, frame), _partition(table, usage_month, within)
         with _redacted(table):
             transaction = self._transaction(table)
             written = list(_elements(transaction.writeFiles(conformed._jdf)))
             found = {tuple(file.partitionValues().apply(name) for name in table.partitioned_by) for file in written}
             if not found:
                 raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
-            if found != {(usage_month.isoformat(), *([] if batch_cutoff is None else [str(batch_cutoff)]))}:
+            if found != {asked}:
                 raise LakeError(f"{table.name}: refused by the rule no row of another month")
-            of_month = in_month(usage_month, batch_cutoff)
+            of_month = in_month(usage_month, **within)
             parsed = self.spark._jsparkSession.sessionState().sqlParser().parseExpression(of_month)
             replaced = [file.remove() for file in _elements(transaction.filterFiles(self._sequence([parsed]), False))]
             self._commit(transaction, [*replaced, *written], of_month)
@@ -262,10 +262,17 @@ class Lake:
 _WRITE = "org.apache.spark.sql.delta.DeltaOperations$Write"
 
 
-def in_month(usage_month: date, batch_cutoff: int | None = None) -> str:
-    """An SQL condition: the row is of the month, and of that cutoff if one is given."""
-    of_cutoff = "" if batch_cutoff is None else f" AND batch_cutoff = {batch_cutoff}"
-    return f"usage_month = DATE'{usage_month}'{of_cutoff}"
+def in_month(usage_month: date, **within: int) -> str:
+    """An SQL condition: the row is of the month, and of the values given for other columns, such as ``revision=2``."""
+    return " AND ".join([f"usage_month = DATE'{usage_month}'", *(f"{name} = {value}" for name, value in within.items())])
+
+
+def _partition(table: Table, usage_month: date, within: Mapping[str, int]) -> tuple[str, ...]:
+    """The one partition that a month's rows lie in, as Delta writes its values. Raises LakeError if it is not told whole."""
+    told: dict[str, object] = {"usage_month": usage_month.isoformat(), **within}
+    if told.keys() != set(table.partitioned_by):
+        raise LakeError(f"{table.name}: a month is replaced within {', '.join(table.partitioned_by)}")
+    return tuple(str(told[name]) for name in table.partitioned_by)
 
 
 def _elements(sequence: Any) -> Iterator[Any]:

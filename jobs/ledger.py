@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
-from pyspark.sql import Row
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from jobs.batches import AsOf
+from jobs.batches import AsOf, withdrawn_between
 from jobs.lake import Lake
+from schemas.table import Table
 from schemas.tables import ACCEPTED, ERASURES, PUBLICATIONS, READINGS, REVISIONS
 
 
@@ -35,39 +37,69 @@ def next_publication_id(lake: Lake) -> int:
     return max([orphan or 0, *(int(row.publication_id) for row in publications(lake))]) + 1
 
 
-def counted(lake: Lake, usage_month: date) -> AsOf:
-    """The lake as a month counts it: as its publication pinned it, else as it is now."""
-    now, published = AsOf.now(lake), current(lake, usage_month)
-    return now.at(published.batch_cutoff) if published else now
+def next_revision(lake: Lake, usage_month: date) -> int:
+    """The revision that the month would become if it were published now."""
+    published = current(lake, usage_month)
+    return int(published.revision) + 1 if published else 1
 
 
-def held(lake: Lake) -> dict[date, dict[str, Any]]:
-    """Records that came for a published month after it was published: held until it is restated, by month.
+@dataclass(frozen=True)
+class Held:
+    """What came for a published month after it was published, and waits for its restatement."""
 
-    Returns:
-        ``records`` and ``octets`` by month; months without held records are absent.
-    """
+    records: int
+    """Records that came late; of counters, readings: what these change is known once the month's are put in order again."""
+    octets: int
+    withdrawn_records: int
+    """Records that the publication counts and that were withdrawn since."""
+    withdrawn_octets: int
+    octets_by_source: Mapping[str, int]
+    """Late octets less withdrawn ones."""
+
+
+def held(lake: Lake) -> dict[date, Held]:
+    """What is held, by month; months without are absent."""
     now = AsOf.now(lake)
     found = {}
     for usage_month, published in current_by_month(lake).items():
         if published.batch_cutoff >= now.cutoff:
             continue
-        of_month, is_late = F.col("usage_month") == F.lit(usage_month), F.col("batch") > published.batch_cutoff
-        row = (
-            now.rows(ACCEPTED)
-            .where(of_month)
-            .where(is_late)
-            .agg(
-                F.count_if((F.col("interval_index") == 0) & (F.col("month_part") <= 1)),
-                F.sum(F.col("octets_up") + F.col("octets_down")),
-            )
-            .collect()[0]
+        late = _sums(_of_month(now, ACCEPTED, usage_month).where(F.col("batch") > published.batch_cutoff))
+        gone = withdrawn_between(now.batches, published.batch_cutoff, now.cutoff)
+        then = now.at(published.batch_cutoff)
+        withdrawn = _sums(_of_month(then, ACCEPTED, usage_month).where(F.col("file_number").isin(gone))) if gone else {}
+        readings, fewer = 0, 0
+        if lake.exists(READINGS):
+            readings = _of_month(now, READINGS, usage_month).where(F.col("batch") > published.batch_cutoff).count()
+            fewer = _of_month(then, READINGS, usage_month).where(F.col("file_number").isin(gone)).count() if gone else 0
+        of_month = Held(
+            sum(records for records, _ in late.values()) + readings,
+            sum(octets for _, octets in late.values()),
+            sum(records for records, _ in withdrawn.values()) + fewer,
+            sum(octets for _, octets in withdrawn.values()),
+            {s: late.get(s, (0, 0))[1] - withdrawn.get(s, (0, 0))[1] for s in sorted({*late, *withdrawn})},
         )
-        # What a late reading of counters changes is known once the month's are put in order again.
-        readings = now.rows(READINGS).where(of_month).where(is_late).count() if lake.exists(READINGS) else 0
-        if row[0] or readings:
-            found[usage_month] = {"records": row[0] + readings, "octets": row[1] or 0}
+        if of_month.records or of_month.withdrawn_records:
+            found[usage_month] = of_month
     return found
+
+
+def _of_month(counted: AsOf, table: Table, usage_month: date) -> DataFrame:
+    return counted.rows(table).where(F.col("usage_month") == F.lit(usage_month))
+
+
+def _sums(accepted: DataFrame) -> dict[str, tuple[int, int]]:
+    """Records and octets of accepted rows, by source."""
+    is_first = (F.col("interval_index") == 0) & (F.col("month_part") <= 1)
+    octets = F.sum(F.col("octets_up") + F.col("octets_down"))
+    rows = accepted.groupBy("source").agg(F.count_if(is_first).alias("records"), octets.alias("octets")).collect()
+    return {row.source: (row.records, row.octets) for row in rows}
+
+
+def erased(lake: Lake, usage_month: date) -> Row | None:
+    """The first erasure of a month's records or figures; None if it is whole."""
+    rows = [row for row in lake.small(ERASURES) if row.usage_month == usage_month]
+    return min(rows, key=lambda row: str(row.erased_at), default=None)
 
 
 def months_with_erased_figures(lake: Lake) -> set[date]:

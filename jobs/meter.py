@@ -161,7 +161,7 @@ def meter(attributed: DataFrame, networks: Mapping[str, str], month: Month, cuto
         cutoff: last batch that counts.
 
     Returns:
-        Rows of ``metered``.
+        Rows of ``metered``, of which revision the caller says.
     """
     network_of_source = F.create_map(*[F.lit(text) for pair in sorted(networks.items()) for text in pair])
     keys = {
@@ -202,7 +202,7 @@ def subscribe(assignments: DataFrame, lost: DataFrame, month: Month, cutoff: int
     segment are those of the latest assignment that began before the month ended.
 
     Returns:
-        Rows of ``subscribed``.
+        Rows of ``subscribed``, of which revision the caller says.
     """
     # One bit a legal day: a union of intervals is an OR, its days a count of bits.
     days = assignments.withColumn("days", _active_days(month)).where("days <> 0")

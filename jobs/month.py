@@ -1,6 +1,7 @@
 """The stages of a month between the lake's tables: each loads, transforms with a pure function, and saves.
 
-A published month is left as it is: its figures are pinned, and what came later is held until the month is restated.
+They work on the revision that the month would become, and leave the rows of its published revisions as they are: what came later
+is held until the month is restated.
 """
 
 from __future__ import annotations
@@ -42,43 +43,48 @@ from schemas.tables import (
 
 
 def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
-    """Fill ``subscribed`` and ``metered`` of a month from ``accepted`` up to the month's cutoff. Return how many rows each has.
+    """Fill ``subscribed`` and ``metered`` of a month's next revision from all that is accepted. Return how many rows each has.
 
     Raises:
         Refused: nobody was active or nothing was used in the month, an identifier has two holders at once, or a subscription is
             both fixed and mobile.
     """
     lake, month = workplace.lake, workplace.month(usage_month)
-    counted = ledger.counted(lake, usage_month)
+    counted, revision = AsOf.now(lake), ledger.next_revision(lake, usage_month)
     ranks = delivery_ranks(lake)
     assignments = assignments_of(counted, ranks, month, workplace.keys_from(usage_month))
     metering.require_one_holder(assignments)
     both = metering.networks_that_differ(assignments, month)
     if both:
         raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export")
-    count_deltas(workplace, counted, usage_month)
+    count_deltas(workplace, counted, usage_month, revision)
     # What a lost reading counted, the next one counts; a session whose last one is lost is flagged by its deltas.
     usage_sources = [name for name, source in workplace.sources.items() if source.kind == "usage"]
     rejected = counted.rows(REJECTED).where(F.col("source").isin(usage_sources))
     received = of_month(counted.rows(ACCEPTED), usage_month)
     lost = metering.lost_records(rejected, counted.rows(FILE_BALANCES), received, month)
-    active = lake.replace_month(SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month)
-    records = used_records(workplace, counted, ranks, usage_month)
+    active = _save(lake, SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month, revision)
+    records = used_records(workplace, counted, ranks, usage_month, revision)
     usage = metering.by_identifier(records, assignments, month)
-    attributed = metering.attribute(usage, assignments, of_month(lake.read(SUBSCRIBED), usage_month))
-    rows = lake.replace_month(METERED, metering.meter(attributed, workplace.networks, month, counted.cutoff), usage_month)
-    return active, rows
+    attributed = metering.attribute(usage, assignments, of_month(lake.read(SUBSCRIBED), usage_month, revision))
+    metered = metering.meter(attributed, workplace.networks, month, counted.cutoff)
+    return active, _save(lake, METERED, metered, usage_month, revision)
 
 
-def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_month: date) -> DataFrame:
-    """Intervals of a month that count, by record or by counter: accepted rows, conflicts settled, and deltas."""
-    accepted = settled(of_month(counted.rows(ACCEPTED), usage_month), counted, ranks).select(*_OF_INTERVAL)
+def _save(lake: Lake, table: Table, frame: DataFrame, usage_month: date, revision: int) -> int:
+    """Replace the rows of one revision of a month. Return how many they are now."""
+    return lake.replace_month(table, frame.withColumn("revision", F.lit(revision)), usage_month, revision=revision)
+
+
+def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_month: date, revision: int) -> DataFrame:
+    """Intervals of a month that a revision counts, by record or by counter: accepted rows, conflicts settled, and deltas."""
+    accepted = settled(of_month(counted.rows(ACCEPTED), usage_month), counted, ranks).select(*OF_INTERVAL)
     if not workplace.lake.exists(DELTAS):
         return accepted
-    return accepted.unionByName(of_month(workplace.lake.read(DELTAS), usage_month).select(*_OF_INTERVAL))
+    return accepted.unionByName(of_month(workplace.lake.read(DELTAS), usage_month, revision).select(*OF_INTERVAL))
 
 
-_OF_INTERVAL = (
+OF_INTERVAL = (
     *("source", "identifier_type", "identifier_key", "closed_at", "octets_up", "octets_down"),
     *("access_technology", "roaming_zone", "month_part", "is_estimated"),
 )
@@ -93,8 +99,8 @@ def counter_limits(workplace: Workplace) -> dict[str, counters.Limits]:
     }
 
 
-def count_deltas(workplace: Workplace, counted: AsOf, usage_month: date) -> None:
-    """Fill ``deltas``, ``carried`` and ``counter_balances`` of a month from ``readings`` and what the month before carried over.
+def count_deltas(workplace: Workplace, counted: AsOf, usage_month: date, revision: int) -> None:
+    """Fill ``deltas``, ``carried`` and ``counter_balances`` from ``readings`` and what the month before carried over.
 
     Besides the month's own readings it takes the first ones after it, by which intervals over its end are known; and the last
     ones before it only where that month was never metered.
@@ -111,32 +117,53 @@ def count_deltas(workplace: Workplace, counted: AsOf, usage_month: date) -> None
     readings, before = _under_keys(workplace, window.where(F.col("status") != counters.RESET), before, usage_month)
     resets = window.where(F.col("status") == counters.RESET)
     found = counters.deltas(readings, resets, before, limits, month, counted.cutoff)
-    _replace(lake, DELTAS, found, usage_month)
-    deltas = of_month(lake.read(DELTAS), usage_month)
-    carried = _replace(
-        lake, CARRIED, counters.carried_over(deltas, before, resets, month, counted.cutoff), usage_month, counted.cutoff
-    )
+    deltas = _replace(lake, DELTAS, found.withColumn("revision", F.lit(revision)), usage_month, revision=revision)
+    going_on = counters.carried_over(deltas, before, resets, month, counted.cutoff)
+    carried = _replace(lake, CARRIED, going_on, usage_month, batch_cutoff=counted.cutoff)
     rows = [row.asDict() for row in counters.balances(deltas, carried, month, counted.cutoff).collect()]
     if any((row.usage_month, row.batch_cutoff) == (usage_month, counted.cutoff) for row in lake.small(COUNTER_BALANCES)):
-        lake.erase(COUNTER_BALANCES, in_month(usage_month, counted.cutoff))
+        lake.erase(COUNTER_BALANCES, in_month(usage_month, batch_cutoff=counted.cutoff))
     if rows:
         lake.append_rows(COUNTER_BALANCES, [{name: row[name] for name in COUNTER_BALANCES.names} for row in rows])
 
 
-def _replace(lake: Lake, table: Table, frame: DataFrame, usage_month: date, batch_cutoff: int | None = None) -> DataFrame:
+def _replace(lake: Lake, table: Table, frame: DataFrame, usage_month: date, **within: int) -> DataFrame:
     """Replace a month's rows, also by none; give those that are there now."""
     try:
-        lake.replace_month(table, frame, usage_month, batch_cutoff)
+        lake.replace_month(table, frame, usage_month, **within)
     except EmptyMonthError:
-        lake.erase(table, in_month(usage_month, batch_cutoff))
-    return lake.read(table).where(in_month(usage_month, batch_cutoff))
+        lake.erase(table, in_month(usage_month, **within))
+    return lake.read(table).where(in_month(usage_month, **within))
 
 
 def _carried_before(counted: AsOf, usage_month: date) -> DataFrame | None:
-    """What the month before carried over, as it was last metered up to the cutoff; None if it carried nothing."""
-    carried = of_month(counted.lake.read(CARRIED), months_before(usage_month, 1))
+    """What the month before carried over; None if it carried nothing.
+
+    A published month carried over what its publication that counts says, whatever was tried since; any other, what it did when it
+    was last metered up to the cutoff.
+    """
+    lake, before = counted.lake, months_before(usage_month, 1)
+    carried, published = lake.read(CARRIED).where(in_month(before)), ledger.current(lake, before)
+    if published is not None:
+        carried = carried.where(F.col("batch_cutoff") == published.batch_cutoff)
     last = carried.where(F.col("batch_cutoff") <= counted.cutoff).agg(F.max("batch_cutoff")).collect()[0][0]
     return None if last is None else carried.where(F.col("batch_cutoff") == last)
+
+
+def is_left_behind(lake: Lake, usage_month: date) -> bool:
+    """The month was published with counters that the month before carried over, which has been restated with others since."""
+    published, before = ledger.current(lake, usage_month), months_before(usage_month, 1)
+    if published is None or not lake.exists(CARRIED):
+        return False
+    of_before = [row for row in ledger.publications(lake) if row.usage_month == before]
+    if not of_before or of_before[-1].publication_id < published.publication_id:
+        return False
+    carried = lake.read(CARRIED).where(in_month(before))
+    known = [row.batch_cutoff for row in of_before if row.publication_id < published.publication_id]
+    tried = carried.where(F.col("batch_cutoff") <= published.batch_cutoff).agg(F.max("batch_cutoff")).collect()[0][0]
+    then, now = known[-1] if known else tried, of_before[-1].batch_cutoff
+    counters_of = [carried.where(F.col("batch_cutoff") == cutoff).drop("batch_cutoff") for cutoff in (then, now)]
+    return not counters_of[0].exceptAll(counters_of[1]).isEmpty() or not counters_of[1].exceptAll(counters_of[0]).isEmpty()
 
 
 def _under_keys(
@@ -201,21 +228,20 @@ def delivery_ranks(lake: Lake) -> DataFrame:
 
 
 def estimate_month(workplace: Workplace, usage_month: date) -> int:
-    """Fill ``estimated`` of a month from ``metered``, ``subscribed`` and the factors in force. Return how many rows it has.
+    """Fill ``estimated`` of a month's next revision from ``metered``, ``subscribed`` and the factors in force. Return its rows.
 
     Raises:
         Refused: a factor is missing or ambiguous, or counts volume otherwise than a source does.
     """
-    lake = workplace.lake
-    subscribed = of_month(lake.read(SUBSCRIBED), usage_month)
-    metered = of_month(lake.read(METERED), usage_month)
+    lake, revision = workplace.lake, ledger.next_revision(workplace.lake, usage_month)
+    subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
+    metered = of_month(lake.read(METERED), usage_month, revision)
     cutoffs = metered.select("batch_cutoff").union(subscribed.select("batch_cutoff")).distinct().collect()
     if len(cutoffs) != 1:
         raise Refused(f"{usage_month:%Y-%m} is metered up to {len(cutoffs)} different batches: run meter first")
     found = factors_of(workplace, usage_month, subscribed)
     factors = lake.rows(FACTORS, [asdict(factor) for factor in found])
-    estimated = estimate(metered, subscribed, factors, factors_id(found))
-    return lake.replace_month(ESTIMATED, estimated, usage_month)
+    return _save(lake, ESTIMATED, estimate(metered, subscribed, factors, factors_id(found)), usage_month, revision)
 
 
 def factors_of(workplace: Workplace, usage_month: date, subscribed: DataFrame) -> list[Factor]:
@@ -231,6 +257,6 @@ def factors_of(workplace: Workplace, usage_month: date, subscribed: DataFrame) -
     return found
 
 
-def of_month(frame: DataFrame, usage_month: date) -> DataFrame:
-    """Rows of one month."""
-    return frame.where(F.col("usage_month") == F.lit(usage_month))
+def of_month(frame: DataFrame, usage_month: date, revision: int | None = None) -> DataFrame:
+    """Rows of one month; of one revision of it, where the table has a state of the month for each."""
+    return frame.where(in_month(usage_month) if revision is None else in_month(usage_month, revision=revision))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -16,18 +17,32 @@ from pyspark.sql import functions as F
 
 from factors.registry import method_text
 from jobs import ledger, serving
+from jobs.difference import corrections, total
 from jobs.files import filesystem
+from jobs.lake import Lake
+from jobs.month import of_month
 from jobs.postgres import connect
 from jobs.run import Refused, code_version
 from jobs.serving_schema import prepare
-from jobs.verify import estimated_state, latest_verdict
+from jobs.verify import estimated_state, latest_verdict, verdict_of
 from jobs.workplace import Workplace
-from schemas.tables import ESTIMATED, PUBLICATIONS, PUBLISHED, REVISIONS, VERDICTS
+from schemas.table import Table
+from schemas.tables import CORRECTIONS, ESTIMATED, PUBLICATIONS, PUBLISHED, RESTATEMENTS, REVISIONS
 
 FIRST_PUBLICATION = "first publication"
 _BUCKETS = 3
 """Hexadecimal digits of a row's hash that choose its bucket: 4,096 buckets keep each small for tens of millions of rows."""
 _NOT_FIGURES = ("subscription_key", "revision", "publication_id")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a revision is published; of a restatement, also what it restates and what changed, rows of ``difference.split``."""
+
+    reason: str
+    approver: str | None = None
+    restated: Row | None = None
+    differences: Sequence[Mapping[str, Any]] = ()
 
 
 def publish_month(workplace: Workplace, usage_month: date) -> Row:
@@ -39,9 +54,8 @@ def publish_month(workplace: Workplace, usage_month: date) -> Row:
     Raises:
         Refused: the month has no passed verdict on what is estimated now.
     """
-    published = ledger.current(workplace.lake, usage_month)
-    if published is None:
-        _commit(workplace, usage_month)
+    if ledger.current(workplace.lake, usage_month) is None:
+        commit(workplace, usage_month, Cause(FIRST_PUBLICATION))
     project(workplace)
     current = ledger.current(workplace.lake, usage_month)
     assert current is not None
@@ -112,34 +126,48 @@ def hashes(rows: DataFrame) -> dict[str, str]:
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in together.items()}
 
 
-def project(workplace: Workplace) -> None:
-    """Bring ``published`` and PostgreSQL up to the ledger; a projection that agrees is left alone."""
+def project(workplace: Workplace) -> set[date]:
+    """Bring ``published`` and PostgreSQL up to the ledger; one that agrees is left alone. Return the months that did not."""
+    brought: set[date] = set()
     current, erased = ledger.current_by_month(workplace.lake), ledger.months_with_erased_figures(workplace.lake)
     for usage_month, publication in current.items():
         if _projected_id(workplace, usage_month) != publication.publication_id:
-            rows = _rows_of(workplace, publication)
+            rows = _rows_of(workplace.lake, REVISIONS, usage_month, publication.publication_id)
             if usage_month not in erased or not rows.isEmpty():
                 workplace.lake.replace_month(PUBLISHED, rows, usage_month)
-    _serve(workplace, erased)
+                brought.add(usage_month)
+    return brought | _serve(workplace, erased)
 
 
-def _commit(workplace: Workplace, usage_month: date) -> None:
+def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
+    """Publish the revision that is estimated and verified: its rows, what it changed, and then one row of the ledger.
+
+    Raises:
+        Refused: there is no passed verdict on what is estimated now, or the month was published otherwise in the meantime.
+    """
     lake = workplace.lake
     state = estimated_state(workplace, usage_month)
     verdict = latest_verdict(workplace, usage_month)
     if verdict is None or not verdict.passed or {name: verdict[name] for name in state} != state:
         raise Refused(f"{usage_month:%Y-%m} has no passed verdict on what is estimated now: run verify")
     number = ledger.next_publication_id(lake)
-    estimated = lake.read(ESTIMATED).where(F.col("usage_month") == F.lit(usage_month))
+    estimated = of_month(lake.read(ESTIMATED), usage_month, state["revision"])
     # Sorted keys load into PostgreSQL's index about twice as fast.
-    lake.append(REVISIONS, compose(estimated, 1, number).sortWithinPartitions("subscription_key"), number)
-    rows = lake.read(REVISIONS).where((F.col("publication_id") == number) & (F.col("usage_month") == F.lit(usage_month)))
+    lake.append(REVISIONS, compose(estimated, state["revision"], number).sortWithinPartitions("subscription_key"), number)
+    rows = _rows_of(lake, REVISIONS, usage_month, number)
+    previous = cause.restated
+    if previous is not None:
+        of = {"publication_id": number, "usage_month": usage_month, "revision": state["revision"]}
+        lake.append_rows(RESTATEMENTS, [{**of, **row} for row in cause.differences], number)
+        before = _rows_of(lake, REVISIONS, usage_month, previous.publication_id)
+        told = corrections(before, rows, cause.reason, workplace.settings.materiality_gco2e)
+        lake.append(CORRECTIONS, told.repartition(1).sortWithinPartitions("subscription_key"), number)
     publication = {
         "publication_id": number,
         "usage_month": usage_month,
-        "revision": 1,
-        "supersedes_publication_id": None,
-        "reason": FIRST_PUBLICATION,
+        "supersedes_publication_id": previous.publication_id if previous else None,
+        "reason": cause.reason,
+        "approver": cause.approver,
         **state,
         "code_version": code_version(),
         "verdict_id": verdict.verdict_id,
@@ -147,6 +175,10 @@ def _commit(workplace: Workplace, usage_month: date) -> None:
         **hashes(rows),
         "published_at": workplace.now(),
     }
+    if previous is not None and total(cause.differences) != publication["footprint_gco2e"] - previous.footprint_gco2e:
+        raise ArithmeticError(f"{usage_month:%Y-%m}: the causes do not add up to the difference of the two publications")
+    if ledger.current(lake, usage_month) != previous:
+        raise Refused(f"{usage_month:%Y-%m} was published by another run in the meantime: nothing is published twice")
     lake.append_rows(PUBLICATIONS, [publication], number)
 
 
@@ -171,40 +203,48 @@ def _projected_id(workplace: Workplace, usage_month: date) -> int | None:
     return ids[0] if len(ids) == 1 else None
 
 
-def _rows_of(workplace: Workplace, publication: Row) -> DataFrame:
-    revisions = workplace.lake.read(REVISIONS).where(F.col("usage_month") == F.lit(publication.usage_month))
-    return revisions.where(F.col("publication_id") == publication.publication_id)
+def _rows_of(lake: Lake, table: Table, usage_month: date, publication_id: int) -> DataFrame:
+    return of_month(lake.read(table), usage_month).where(F.col("publication_id") == publication_id)
 
 
-def _serve(workplace: Workplace, erased: set[date]) -> None:
+def _serve(workplace: Workplace, erased: set[date]) -> set[date]:
     publications = {int(row.publication_id): row for row in ledger.publications(workplace.lake)}
+    served: set[date] = set()
     with closing(connect(workplace.settings)) as connection:
         prepare(connection)
         for number in serving.missing(connection, publications):
             publication = publications[number]
-            (verdict,) = [row for row in workplace.lake.small(VERDICTS) if row.verdict_id == publication.verdict_id]
-            batches = _arrow_rows(workplace, publication)
-            left = _totals(_rows_of(workplace, publication)) if publication.usage_month in erased else None
+            of_publication = (publication.usage_month, number)
+            left = _totals(_rows_of(workplace.lake, REVISIONS, *of_publication)) if publication.usage_month in erased else None
+            differences = [row.asDict() for row in workplace.lake.small(RESTATEMENTS) if row.publication_id == number]
             serving.load_publication(
-                connection, publication.asDict(), batches, verdict.asDict(), _method_texts(workplace, publication), left
+                connection,
+                publication.asDict(),
+                _arrow_rows(workplace, REVISIONS, *of_publication),
+                verdict_of(workplace, publication).asDict(),
+                _method_texts(workplace, publication),
+                left,
+                serving.Restated(differences, _arrow_rows(workplace, CORRECTIONS, *of_publication)),
             )
+            served.add(publication.usage_month)
+    return served
 
 
 def _method_texts(workplace: Workplace, publication: Row) -> dict[tuple[str, str], str]:
-    methods = [row.method_id for row in _rows_of(workplace, publication).select("method_id").distinct().collect()]
+    rows = _rows_of(workplace.lake, REVISIONS, publication.usage_month, publication.publication_id)
+    methods = [row.method_id for row in rows.select("method_id").distinct().collect()]
     folder = workplace.settings.factors
     return {(method, language): method_text(folder, method, language) for method in methods for language in ("fr", "en")}
 
 
-def _arrow_rows(workplace: Workplace, publication: Row) -> Iterator[pa.RecordBatch]:
-    """The rows of a publication straight from its Parquet files, in flat memory."""
-    month, number = publication.usage_month, publication.publication_id
-    for place in workplace.lake.files_of_month(REVISIONS, month):
+def _arrow_rows(workplace: Workplace, table: Table, month: date, number: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a publication straight from the Parquet files of a table, in flat memory."""
+    for place in workplace.lake.files_of_month(table, month):
         files, path = filesystem(place)
         with files.open_input_file(path) as file:
             for batch in pa.parquet.ParquetFile(file).iter_batches():
-                table = pa.Table.from_batches([batch])
-                table = table.filter(pa.compute.equal(table["publication_id"], number))
-                if "usage_month" not in table.column_names:  # a partition column need not be in the file
-                    table = table.append_column("usage_month", pa.repeat(pa.scalar(month, pa.date32()), len(table)))
-                yield from table.select(PUBLISHED.names).cast(PUBLISHED.arrow_schema).to_batches()
+                found = pa.Table.from_batches([batch])
+                found = found.filter(pa.compute.equal(found["publication_id"], number))
+                if "usage_month" not in found.column_names:  # a partition column need not be in the file
+                    found = found.append_column("usage_month", pa.repeat(pa.scalar(month, pa.date32()), len(found)))
+                yield from found.select(table.names).cast(table.arrow_schema).to_batches()

@@ -31,6 +31,7 @@ from schemas.tables import (
     ACCEPTED,
     BATCHES,
     CARRIED,
+    CORRECTIONS,
     DELTAS,
     ESTIMATED,
     FILE_BALANCES,
@@ -42,7 +43,7 @@ from schemas.tables import (
     SUBSCRIPTIONS,
 )
 
-FIGURES = (METERED, SUBSCRIBED, ESTIMATED, REVISIONS, PUBLISHED)
+FIGURES = (METERED, SUBSCRIBED, ESTIMATED, REVISIONS, PUBLISHED, CORRECTIONS)
 """Tables with rows of a subscription and month."""
 RECORDS = (ACCEPTED, READINGS, DELTAS, CARRIED)
 """Tables with what network elements measured, and what follows from it record by record."""

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +44,10 @@ class Settings:
     driver_memory: str
     records_kept_days: int
     figures_kept_months: int
+    provisional_days: int
+    billing_days: int
+    restatement_days: int
+    materiality_gco2e: Decimal | None
     var: Path
 
     @classmethod
@@ -53,6 +58,10 @@ class Settings:
         if unknown:
             raise CallError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(_VARIABLES))}")
         var = Path(given.get("FOOTPRINT_VAR", PROJECT / "var")).absolute()
+        records_kept = _number(given, "FOOTPRINT_RECORDS_KEPT_DAYS", 35, range(LONGEST_RECORDS_DAYS - 30))
+        # A day of the calendar lies before the next, and a month is restated while its records are there to be counted anew.
+        restatement = _number(given, "FOOTPRINT_RESTATEMENT_DAYS", min(32, records_kept), range(records_kept + 1))
+        billing = _number(given, "FOOTPRINT_BILLING_DAYS", min(7, restatement), range(restatement + 1))
         return cls(
             landing=place(given.get("FOOTPRINT_LANDING", str(var / "landing"))),
             lake=place(given.get("FOOTPRINT_LAKE", str(var / "lake"))),
@@ -63,8 +72,12 @@ class Settings:
             serving_url=given.get("FOOTPRINT_SERVING_URL"),
             legal_timezone=_legal_timezone(given.get("FOOTPRINT_LEGAL_TIMEZONE", "Europe/Paris")),
             driver_memory=given.get("FOOTPRINT_DRIVER_MEMORY", "2g"),
-            records_kept_days=_number(given, "FOOTPRINT_RECORDS_KEPT_DAYS", 35, range(LONGEST_RECORDS_DAYS - 30)),
+            records_kept_days=records_kept,
             figures_kept_months=_number(given, "FOOTPRINT_FIGURES_KEPT_MONTHS", 24, range(1, 121)),
+            provisional_days=_number(given, "FOOTPRINT_PROVISIONAL_DAYS", min(2, billing), range(billing + 1)),
+            billing_days=billing,
+            restatement_days=restatement,
+            materiality_gco2e=_grams(given, "FOOTPRINT_MATERIALITY_GCO2E"),
             var=var,
         )
 
@@ -91,6 +104,10 @@ _VARIABLES = {
     "FOOTPRINT_DRIVER_MEMORY",
     "FOOTPRINT_RECORDS_KEPT_DAYS",
     "FOOTPRINT_FIGURES_KEPT_MONTHS",
+    "FOOTPRINT_PROVISIONAL_DAYS",
+    "FOOTPRINT_BILLING_DAYS",
+    "FOOTPRINT_RESTATEMENT_DAYS",
+    "FOOTPRINT_MATERIALITY_GCO2E",
     "FOOTPRINT_VAR",
 }
 
@@ -112,6 +129,16 @@ def _number(given: Mapping[str, str], variable: str, default: int, allowed: rang
     if not text.isdecimal() or int(text) not in allowed:
         raise CallError(f"{variable}: {text!r} is not a whole number from {allowed[0]} to {allowed[-1]}")
     return int(text)
+
+
+def _grams(given: Mapping[str, str], variable: str) -> Decimal | None:
+    """Grams that are asked for, None if none are. Text to Decimal, never through a float."""
+    text = given.get(variable)
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", text):
+        raise CallError(f"{variable}: {text!r} is not an amount of grams such as 0.5")
+    return Decimal(text)
 
 
 def _legal_timezone(name: str) -> ZoneInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
@@ -18,10 +19,21 @@ from jobs.postgres import connect, speaking, start_embedded, url
 from jobs.run import CallError, Refused, Settings
 from jobs.serving_schema import SCHEMA, prepare
 from schemas.table import Table
-from schemas.tables import PUBLICATIONS, PUBLISHED, REVISIONS, VERDICTS
+from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, RESTATEMENTS, REVISIONS, VERDICTS
 
 _BATCH_ROWS = 65_536
 _NO_TEXTS: Mapping[tuple[str, str], str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Restated:
+    """What a restatement changed: rows of RESTATEMENTS, and batches in the columns of CORRECTIONS."""
+
+    differences: Sequence[Mapping[str, Any]] = ()
+    corrections: Iterable[pa.RecordBatch] = ()
+
+
+_NOT_RESTATED = Restated()
 
 _REPLACE = """
 INSERT INTO footprint.published ({columns}) SELECT {columns} FROM footprint.revisions WHERE publication_id = %(publication_id)s
@@ -51,6 +63,7 @@ def load_publication(
     verdict: Mapping[str, Any] | None = None,
     method_texts: Mapping[tuple[str, str], str] = _NO_TEXTS,
     left: Mapping[str, Any] | None = None,
+    restated: Restated = _NOT_RESTATED,
 ) -> bool:
     """Copy a publication in one transaction: to revisions, to the ledger and, if it is the latest of its month, to published.
 
@@ -61,6 +74,7 @@ def load_publication(
         verdict: its row of VERDICTS.
         method_texts: text by method and language.
         left: totals of the rows that are left of it, if figures of its month were erased.
+        restated: what a restatement changed.
 
     Returns:
         Whether it was loaded; False if it was there.
@@ -73,7 +87,10 @@ def load_publication(
         connection.execute("LOCK TABLE footprint.publications IN SHARE ROW EXCLUSIVE MODE")  # readers go on
         if _is_loaded(connection, publication):
             return False
-        _check(connection, {**publication, **(left or {})}, _copy(connection, rows))
+        _check(connection, {**publication, **(left or {})}, _copy(connection, REVISIONS, rows))
+        _copy(connection, CORRECTIONS, restated.corrections)
+        for difference in restated.differences:
+            _insert(connection, RESTATEMENTS, difference)
         if _is_latest(connection, publication):
             _replace_month(connection, publication)
         _insert(connection, PUBLICATIONS, publication)
@@ -87,7 +104,7 @@ def load_publication(
 def erase(connection: psycopg.Connection, months: Sequence[date], subscription_key: str | None = None) -> None:
     """Delete the figures of months, all or those of one subscription. The ledger stays."""
     with speaking("erasing figures"), connection.transaction():
-        for table in (PUBLISHED, REVISIONS):
+        for table in (PUBLISHED, REVISIONS, CORRECTIONS):
             statement = sql.SQL("DELETE FROM {} WHERE usage_month = ANY(%s) AND (%s::text IS NULL OR subscription_key = %s)")
             named = sql.Identifier(SCHEMA, table.name)
             connection.execute(statement.format(named), (list(months), subscription_key, subscription_key))
@@ -124,6 +141,21 @@ def published_row(connection: psycopg.Connection, subscription_key: str, usage_m
         return cursor.execute(statement.format(_columns(PUBLISHED)), (subscription_key, usage_month)).fetchone()
 
 
+def change_of(connection: psycopg.Connection, row: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
+    """Why a published row's revision was published, and the row before it; None if the subscription had none."""
+    statement = sql.SQL(
+        "SELECT ledger.reason, {} FROM footprint.publications AS ledger LEFT JOIN footprint.revisions AS was"
+        " ON was.publication_id = ledger.supersedes_publication_id AND was.subscription_key = %(subscription_key)s"
+        " WHERE ledger.publication_id = %(publication_id)s"
+    )
+    columns = sql.SQL(", ").join(sql.Identifier("was", name) for name in PUBLISHED.names)
+    with speaking("reading revisions"), connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(statement.format(columns), row).fetchone()
+    assert found is not None, "a row is served in one transaction with its publication"
+    earlier = {name: found[name] for name in PUBLISHED.names}
+    return str(found["reason"]), earlier if earlier["publication_id"] is not None else None
+
+
 def method_text(connection: psycopg.Connection, method_id: str, language: str) -> str:
     """The summary of a method that was published with a month. Raises CallError if it is not there."""
     statement = "SELECT text FROM footprint.method_texts WHERE method_id = %s AND language = %s"
@@ -153,12 +185,12 @@ def _is_latest(connection: psycopg.Connection, publication: Mapping[str, Any]) -
     return answer is not None and bool(answer[0])
 
 
-def _copy(connection: psycopg.Connection, rows: Iterable[pa.RecordBatch]) -> int:
-    """Stream the rows into revisions and count them."""
-    statement = sql.SQL("COPY footprint.revisions ({}) FROM STDIN (FORMAT csv)").format(_columns(REVISIONS))
+def _copy(connection: psycopg.Connection, table: Table, rows: Iterable[pa.RecordBatch]) -> int:
+    """Stream the rows into a table and count them."""
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(sql.Identifier(SCHEMA, table.name), _columns(table))
     copied = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for batch in _bounded(rows):
+        for batch in _bounded(table, rows):
             buffer = pa.BufferOutputStream()
             pa_csv.write_csv(batch, buffer, pa_csv.WriteOptions(include_header=False))  # null is empty, "" is quoted
             copy.write(memoryview(buffer.getvalue()))
@@ -166,20 +198,22 @@ def _copy(connection: psycopg.Connection, rows: Iterable[pa.RecordBatch]) -> int
     return copied
 
 
-def _bounded(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _bounded(table: Table, rows: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     for batch in rows:
-        table = pa.Table.from_batches([batch]).select(REVISIONS.names)
-        for offset in range(0, table.num_rows, _BATCH_ROWS):
-            yield _declared(table.slice(offset, _BATCH_ROWS))
+        found = pa.Table.from_batches([batch]).select(table.names)
+        for offset in range(0, found.num_rows, _BATCH_ROWS):
+            yield _declared(table, found.slice(offset, _BATCH_ROWS))
 
 
-def _declared(table: pa.Table) -> pa.Table:
-    schema = REVISIONS.arrow_schema
+def _declared(table: Table, rows: pa.Table) -> pa.Table:
+    schema = table.arrow_schema
     try:
-        return table.cast(schema)
+        return rows.cast(schema)
     except (pa.ArrowException, ValueError):  # its message may quote a value
-        wrong = [f.name for f in schema if table[f.name].type != f.type or (table[f.name].null_count and not f.nullable)]
-        raise Refused(f"rows for PostgreSQL are not as published is declared, in columns {', '.join(wrong)}") from None
+        wrong = [f.name for f in schema if rows[f.name].type != f.type or (rows[f.name].null_count and not f.nullable)]
+        # Revisions are declared as published is, which is the name that whoever reads this knows.
+        name = PUBLISHED.name if table is REVISIONS else table.name
+        raise Refused(f"rows for PostgreSQL are not as {name} is declared, in columns {', '.join(wrong)}") from None
 
 
 def _check(connection: psycopg.Connection, publication: Mapping[str, Any], copied: int) -> None:

@@ -11,7 +11,7 @@ from psycopg import sql
 from jobs.postgres import speaking
 from jobs.run import CallError
 from schemas.table import Table
-from schemas.tables import PUBLICATIONS, PUBLISHED, REVISIONS, VERDICTS
+from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, RESTATEMENTS, REVISIONS, VERDICTS
 
 SCHEMA = "footprint"
 
@@ -38,12 +38,15 @@ WRITERS = Table(
     key=("lake_key",),
 )
 
-TABLES = (PUBLISHED, PUBLICATIONS, REVISIONS, VERDICTS, METHOD_TEXTS, WRITERS)
+TABLES = (PUBLISHED, PUBLICATIONS, REVISIONS, RESTATEMENTS, CORRECTIONS, VERDICTS, METHOD_TEXTS, WRITERS)
 
 READERS = {
-    "footprint_billing": ("published", "publications"),
+    "footprint_billing": ("published", "publications", "corrections"),
     "footprint_portal": ("published", "method_texts"),
-    "footprint_auditor": ("published", "publications", "method_texts", "revisions", "verdicts", "published_history"),
+    "footprint_auditor": (
+        *("published", "publications", "method_texts", "revisions", "verdicts", "published_history"),
+        *("restatements", "corrections"),
+    ),
 }
 """What each role may read. None may write."""
 

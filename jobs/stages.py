@@ -8,11 +8,14 @@ from datetime import date
 from jobs import ledger
 from jobs.accept import accept, reaccept
 from jobs.land import land, read_deliveries, sequence_gaps
-from jobs.month import estimate_month, meter_month
+from jobs.legal_calendar import months_before
+from jobs.month import estimate_month, is_left_behind, meter_month, of_month
 from jobs.publish import publish_month
+from jobs.restate import restate_month
 from jobs.run import CallError, Refused
 from jobs.verify import is_published, latest_verdict, verify_month
 from jobs.workplace import Workplace
+from schemas.tables import CORRECTIONS, RESTATEMENTS
 
 
 def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
@@ -39,6 +42,26 @@ def reaccept_file(workplace: Workplace, file: str, reason: str) -> None:
         raise CallError(f"{file} was never read: name it as SOURCE/NAME, as under the landing folder")
     number = reaccept(workplace, known[-1], reason)
     workplace.say(f"reaccept  {file} read anew in batch {number}: {reason}")
+
+
+def restate(workplace: Workplace, usage_month: date, reason: str, approver: str | None) -> None:
+    """Publish the next revision of a month, and say what changed and why. Raises Refused."""
+    publication = restate_month(workplace, usage_month, reason, approver)
+    workplace.say(
+        f"restate   {usage_month:%Y-%m} revision {publication.revision}, publication {publication.publication_id}: "
+        f"{publication.subscriptions:,} subscriptions, figures {publication.figures_hash[:16]}"
+    )
+    for row in workplace.lake.small(RESTATEMENTS):
+        if row.publication_id == publication.publication_id and (row.gco2e or row.octets):
+            workplace.say(
+                f"restate   {row.network}, {row.cause.replace('_', ' ')}: {row.gco2e:+,.3f} gCO2e, {row.octets / 1e9:+,.3f} GB, "
+                f"{row.subscriptions:,} subscriptions"
+            )
+    told = of_month(workplace.lake.read(CORRECTIONS), usage_month).where(f"publication_id = {publication.publication_id}")
+    workplace.say(f"restate   {told.count():,} corrections for billing")
+    following = months_before(usage_month, -1)
+    if is_left_behind(workplace.lake, following):
+        workplace.say(f"restate   {following:%Y-%m} is left behind: it counts from counters of {usage_month:%Y-%m} that changed")
 
 
 def say_held(workplace: Workplace, usage_month: date) -> None:
@@ -108,8 +131,11 @@ def _publish(workplace: Workplace, usage_month: date) -> None:
         )
 
 
-def _in_words(late: dict[str, int]) -> str:
-    return f"{late['records']:,} records with {late['octets'] / 1e9:.3f} GB"
+def _in_words(late: ledger.Held) -> str:
+    words = f"{late.records:,} records with {late.octets / 1e9:.3f} GB"
+    if late.withdrawn_records:
+        words += f", and the withdrawal of {late.withdrawn_records:,} with {late.withdrawn_octets / 1e9:.3f} GB,"
+    return words
 
 
 _OF_MONTH: dict[str, Callable[[Workplace, date], None]] = {"meter": _meter, "estimate": _estimate, "verify": _verify}

@@ -13,7 +13,7 @@ from jobs import ledger
 from jobs.batches import AsOf
 from jobs.completeness import gaps_of_month
 from jobs.land import read_deliveries, sequence_gaps
-from jobs.verify import latest_verdict
+from jobs.verify import docs_name, latest_verdict, verdict_of
 from jobs.workplace import Workplace
 from schemas.tables import FILE_BALANCES, PUBLISHED, REJECTED
 
@@ -68,7 +68,8 @@ def _by_reason(counts: dict[str, int] | Counter[str]) -> str:
 
 def _published(workplace: Workplace, usage_month: date) -> Lines:
     lake = workplace.lake
-    verdict = latest_verdict(workplace, usage_month)
+    publication = ledger.current(lake, usage_month)
+    verdict = verdict_of(workplace, publication) if publication else latest_verdict(workplace, usage_month)
     rows = (
         lake.read(PUBLISHED)
         .where(F.col("usage_month") == F.lit(usage_month))
@@ -94,7 +95,6 @@ def _published(workplace: Workplace, usage_month: date) -> Lines:
             "verdict",
             f"{'fit to publish' if verdict.passed else 'NOT fit to publish'}, {verdict.rules} rules; {verdict.summary}",
         )
-    publication = ledger.current(lake, usage_month)
     if publication is None:
         yield "published", "no"
         return
@@ -105,13 +105,14 @@ def _published(workplace: Workplace, usage_month: date) -> Lines:
     for month, late in ledger.held(lake).items():
         yield (
             "held",
-            f"{late['records']:,} late records with {late['octets'] / 1e9:,.3f} GB for {month:%Y-%m}, until it is restated",
+            f"{late.records:,} late records with {late.octets / 1e9:,.3f} GB for {month:%Y-%m}, until it is restated",
         )
 
 
 def _places(workplace: Workplace, usage_month: date) -> Lines:
-    settings = workplace.settings
+    settings, publication = workplace.settings, ledger.current(workplace.lake, usage_month)
+    docs = settings.data_docs / docs_name(usage_month, publication.revision if publication else 1)
     yield "tables", f"{settings.lake} (Delta: published, estimated, file_balances, rejected, …)"
-    yield "data docs", f"{settings.data_docs / f'{usage_month:%Y-%m}' / 'index.html'}"
+    yield "data docs", f"{docs / 'index.html'}"
     yield "postgresql", (settings.serving_url and "FOOTPRINT_SERVING_URL, schema footprint") or "footprint serving url"
     yield "try next", f"footprint show --subscription ID --month {usage_month:%Y-%m}"

@@ -31,7 +31,7 @@ Found = Iterator[tuple[str, str, Decimal | int | None]]
 
 
 def verify_month(workplace: Workplace, usage_month: date) -> None:
-    """Judge a month and store evidence and verdict.
+    """Judge a month's next revision and store evidence and verdict.
 
     Raises:
         Refused: a blocking rule failed; the message names each with what was measured.
@@ -39,8 +39,9 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
     lake = workplace.lake
     load()
     state = estimated_state(workplace, usage_month)
-    measurements = _measurements(workplace, usage_month, state["batch_cutoff"])
-    passed = judge(measurements, f"{usage_month:%Y-%m}", workplace.settings.data_docs / f"{usage_month:%Y-%m}")
+    measurements = _measurements(workplace, usage_month, state)
+    title = docs_name(usage_month, state["revision"])
+    passed = judge(measurements, title, workplace.settings.data_docs / title)
     number = max((row.verdict_id for row in lake.small(VERDICTS)), default=0) + 1
     evidence = [_evidence(m, ok, usage_month, number) for m, ok in zip(measurements, passed, strict=True)]
     lake.append_rows(EVIDENCE, evidence)
@@ -64,27 +65,33 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
 
 
 def estimated_state(workplace: Workplace, usage_month: date) -> dict[str, Any]:
-    """Batch cutoff and factors of a month's estimate. Raises Refused if it was not estimated."""
-    estimated = of_month(workplace.lake.read(ESTIMATED), usage_month)
+    """Revision, batch cutoff and factors of the estimate of a month's next revision. Raises Refused if it was not estimated."""
+    revision = ledger.next_revision(workplace.lake, usage_month)
+    estimated = of_month(workplace.lake.read(ESTIMATED), usage_month, revision)
     found = estimated.select("batch_cutoff", "factors_id").distinct().collect()
     if len(found) != 1:
         raise Refused(f"{usage_month:%Y-%m} is not estimated: run estimate first")
-    return {"batch_cutoff": found[0].batch_cutoff, "factors_id": found[0].factors_id}
+    return {"revision": revision, "batch_cutoff": found[0].batch_cutoff, "factors_id": found[0].factors_id}
 
 
-def _measurements(workplace: Workplace, usage_month: date, cutoff: int) -> list[Measurement]:
-    lake, rules = workplace.lake, read_rules()
-    subscribed = of_month(lake.read(SUBSCRIBED), usage_month)
+def docs_name(usage_month: date, revision: int) -> str:
+    """Name of the pages that say how a revision of a month was judged."""
+    return f"{usage_month:%Y-%m}" + (f"-revision-{revision}" if revision > 1 else "")
+
+
+def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, Any]) -> list[Measurement]:
+    lake, rules, revision = workplace.lake, read_rules(), state["revision"]
+    subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
     subscriptions = {row.network: row["count"] for row in subscribed.groupBy("network").count().collect()}
     subscriptions[EVERY_NETWORK] = sum(subscriptions.values())
-    counted = AsOf.now(lake).at(cutoff)
-    daily = _daily_octets(workplace, used_records(workplace, counted, delivery_ranks(lake), usage_month))
+    counted = AsOf.now(lake).at(state["batch_cutoff"])
+    daily = _daily_octets(workplace, used_records(workplace, counted, delivery_ranks(lake), usage_month, revision))
     found = [
         *_received(workplace, counted, usage_month),
         *_sequences(workplace),
-        *_counted_by_totals(workplace, usage_month, cutoff),
+        *_counted_by_totals(workplace, usage_month, counted.cutoff),
         *_days(workplace, daily, usage_month),
-        *_reconciled(workplace, daily, usage_month, subscriptions),
+        *_reconciled(workplace, daily, (usage_month, revision), subscriptions),
     ]
     measurements = []
     for name, network, measured in sorted(found, key=lambda item: (item[1], item[0])):
@@ -173,11 +180,11 @@ def _days(workplace: Workplace, daily: dict[tuple[str, date], int], usage_month:
 
 
 def _reconciled(
-    workplace: Workplace, daily: dict[tuple[str, date], int], usage_month: date, subscriptions: dict[str, int]
+    workplace: Workplace, daily: dict[tuple[str, date], int], state: tuple[date, int], subscriptions: dict[str, int]
 ) -> Found:
     """Octets from accepted to metered to estimated, components per subscription, and the products themselves."""
     lake = workplace.lake
-    metered = of_month(lake.read(METERED), usage_month)
+    metered = of_month(lake.read(METERED), *state)
     by_attribution = {
         (row.network, row.attribution): row
         for row in metered.groupBy("network", "attribution")
@@ -188,8 +195,8 @@ def _reconciled(
     held = sum(row.up + row.down for (_, attribution), row in by_attribution.items() if attribution == "holder")
     yield "octets_lost_in_metering", EVERY_NETWORK, sum(daily.values()) - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
-    counted = _counted_octets(workplace, usage_month)
-    for network, row in _components(of_month(lake.read(ESTIMATED), usage_month)).items():
+    counted = _counted_octets(workplace, *state)
+    for network, row in _components(of_month(lake.read(ESTIMATED), *state)).items():
         active = subscriptions.get(network, 0)
         yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * _OCTETS_PER_GIGABYTE)
         yield "subscriptions_without_component", network, active - row.subscriptions
@@ -199,13 +206,13 @@ def _reconciled(
         yield "mean_gco2e_per_subscription", network, Decimal(row.gco2e) / active if active else None
 
 
-def _counted_octets(workplace: Workplace, usage_month: date) -> dict[str, int]:
+def _counted_octets(workplace: Workplace, usage_month: date, revision: int) -> dict[str, int]:
     """Octets metered for holders that the factors count, by network of the subscription."""
     lake = workplace.lake
-    subscribed = of_month(lake.read(SUBSCRIBED), usage_month)
+    subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
     both_ways = {(f.brand, f.network): f.volume_basis == "up_and_down" for f in factors_of(workplace, usage_month, subscribed)}
     held = (
-        of_month(lake.read(METERED), usage_month)
+        of_month(lake.read(METERED), usage_month, revision)
         .where("attribution = 'holder'")
         .select("subscription_key", "octets_up", "octets_down")
     )
@@ -261,6 +268,12 @@ def latest_verdict(workplace: Workplace, usage_month: date) -> Any:
     """The last verdict of a month; None if it was never judged."""
     rows = [row for row in workplace.lake.small(VERDICTS) if row.usage_month == usage_month]
     return max(rows, key=lambda row: int(row.verdict_id), default=None)
+
+
+def verdict_of(workplace: Workplace, publication: Any) -> Any:
+    """The verdict that let a publication pass."""
+    (verdict,) = [row for row in workplace.lake.small(VERDICTS) if row.verdict_id == publication.verdict_id]
+    return verdict
 
 
 def is_published(workplace: Workplace, usage_month: date) -> bool:

@@ -238,6 +238,7 @@ DELTAS = Table(
     comment="One row per interval between two counter readings of a session that lies in the month, wholly or in part.",
     text="""
         usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
+        revision         INT       NOT NULL COMMENT 'Revision of the month that these rows are of or would become, from 1.'
         batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
         source           STRING    NOT NULL COMMENT 'Mediation source.'
         node             STRING    NOT NULL COMMENT 'Network element that counts.'
@@ -273,10 +274,10 @@ DELTAS = Table(
         counter_packets_down BIGINT         COMMENT 'Packets down at the end of the interval, or before it if it goes on after the month.'
         is_ended         BOOLEAN   NOT NULL COMMENT 'The session ended in the month: its counters are not carried over.'
     """,
-    key=("usage_month", "source", "session_key", "started_at", "file_number", "record_ordinal"),
+    key=("usage_month", "revision", "source", "session_key", "started_at", "file_number", "record_ordinal"),
     checks={"octets_not_negative": "octets_up >= 0 AND octets_down >= 0 AND octets_before >= 0 AND octets_after >= 0"},
-    partitioned_by=("usage_month",),
-    statistics=("usage_month",),
+    partitioned_by=("usage_month", "revision"),
+    statistics=("usage_month", "revision"),
 )
 
 CARRIED = Table(
@@ -341,6 +342,7 @@ METERED = Table(
     comment="Usage of one subscription in one month, by access technology and roaming zone.",
     text="""
         usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
+        revision         INT       NOT NULL COMMENT 'Revision of the month that these rows are of or would become, from 1.'
         batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
         subscription_key BINARY             COMMENT 'Pseudonym of the subscription; null for usage that is not attributed.'
         attribution      STRING    NOT NULL COMMENT 'holder; unknown_identifier: no subscription in the export held it; inactive_holder: its holder was not active in the month.'
@@ -352,10 +354,10 @@ METERED = Table(
         intervals        BIGINT    NOT NULL COMMENT 'Intervals added up.'
         is_estimated     BOOLEAN   NOT NULL COMMENT 'Some of this volume was not measured, by the word of its source.'
     """,
-    key=("usage_month", "subscription_key", "attribution", "network", "access_technology", "roaming_zone"),
+    key=("usage_month", "revision", "subscription_key", "attribution", "network", "access_technology", "roaming_zone"),
     checks={"holder_is_known": "(attribution = 'holder') = (subscription_key IS NOT NULL)"},
-    partitioned_by=("usage_month",),
-    statistics=("usage_month",),
+    partitioned_by=("usage_month", "revision"),
+    statistics=("usage_month", "revision"),
 )
 
 SUBSCRIBED = Table(
@@ -363,6 +365,7 @@ SUBSCRIBED = Table(
     comment="Every subscription that was active in the month, with or without usage.",
     text="""
         usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
+        revision         INT       NOT NULL COMMENT 'Revision of the month that these rows are of or would become, from 1.'
         batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
         subscription_key BINARY    NOT NULL COMMENT 'Pseudonym of the subscription.'
         network          STRING    NOT NULL COMMENT 'fixed or mobile.'
@@ -371,10 +374,10 @@ SUBSCRIBED = Table(
         active_days      INT       NOT NULL COMMENT 'Legal days of the month on which the subscription was active.'
         is_estimated     BOOLEAN   NOT NULL COMMENT 'A record of this subscription is known to be lost in the month.'
     """,
-    key=("usage_month", "subscription_key"),
+    key=("usage_month", "revision", "subscription_key"),
     checks={"active_at_least_a_day": "active_days BETWEEN 1 AND 31", "network_is_known": "network IN ('fixed', 'mobile')"},
-    partitioned_by=("usage_month",),
-    statistics=("usage_month",),
+    partitioned_by=("usage_month", "revision"),
+    statistics=("usage_month", "revision"),
 )
 
 FACTORS = Table(
@@ -402,6 +405,7 @@ ESTIMATED = Table(
     comment="One component of a subscription's footprint in a month: quantity times factor.",
     text="""
         usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
+        revision         INT       NOT NULL COMMENT 'Revision of the month that these rows are of or would become, from 1.'
         batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
         factors_id       STRING    NOT NULL COMMENT 'Hash of the factors in force for the month.'
         subscription_key BINARY    NOT NULL COMMENT 'Pseudonym of the subscription.'
@@ -415,6 +419,7 @@ ESTIMATED = Table(
         factor_id        STRING    NOT NULL COMMENT 'Factor applied.'
         factor_set       STRING    NOT NULL COMMENT 'Set of the factor.'
         gco2e_per_unit   DECIMAL(18,14) NOT NULL COMMENT 'Factor applied, grams of CO2 equivalent per unit of the quantity.'
+        volume_basis     STRING    NOT NULL COMMENT 'Octets that the factor counts: up_and_down or down_only.'
         gco2e            DECIMAL(24,12) NOT NULL COMMENT 'Quantity times factor, half up to 12 places.'
         gco2e_low        DECIMAL(24,12)     COMMENT 'With the lower end of the factor; null if the source gives none.'
         gco2e_high       DECIMAL(24,12)     COMMENT 'With the upper end of the factor; null if the source gives none.'
@@ -422,14 +427,14 @@ ESTIMATED = Table(
         is_national_default BOOLEAN NOT NULL COMMENT 'The factor is the national default, not the operator''s own.'
         method_id        STRING    NOT NULL COMMENT 'Method of the factor.'
     """,
-    key=("usage_month", "subscription_key", "component", "access_technology", "roaming_zone"),
+    key=("usage_month", "revision", "subscription_key", "component", "access_technology", "roaming_zone"),
     checks={
         "quantity_not_negative": "quantity >= 0",
         "gco2e_not_negative": "gco2e >= 0",
         "interval_holds_value": "(gco2e_low IS NULL OR gco2e_low <= gco2e) AND (gco2e_high IS NULL OR gco2e <= gco2e_high)",
     },
-    partitioned_by=("usage_month",),
-    statistics=("usage_month",),
+    partitioned_by=("usage_month", "revision"),
+    statistics=("usage_month", "revision"),
 )
 
 EVIDENCE = Table(
@@ -457,6 +462,7 @@ VERDICTS = Table(
     text="""
         verdict_id       BIGINT    NOT NULL COMMENT 'Number of the verdict, from 1.'
         usage_month      DATE      NOT NULL COMMENT 'Month judged.'
+        revision         INT       NOT NULL COMMENT 'Revision of the month that was judged, or that it would have become.'
         batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that was counted.'
         factors_id       STRING    NOT NULL COMMENT 'Hash of the factors in force.'
         code_version     STRING    NOT NULL COMMENT 'Version of the code.'
@@ -528,6 +534,7 @@ PUBLICATIONS = Table(
         revision         INT       NOT NULL COMMENT 'Revision of the month, from 1.'
         supersedes_publication_id BIGINT    COMMENT 'Publication of the month before this one; null for the first.'
         reason           STRING    NOT NULL COMMENT 'Why it was published.'
+        approver         STRING             COMMENT 'Who approved a restatement, as told when it was asked for; null if nobody was named.'
         batch_cutoff     BIGINT    NOT NULL COMMENT 'Last batch that is counted.'
         factors_id       STRING    NOT NULL COMMENT 'Hash of the factors in force.'
         factor_sets      STRING    NOT NULL COMMENT 'Factor sets in force, comma separated.'
@@ -542,6 +549,54 @@ PUBLICATIONS = Table(
     """,
     key=("publication_id",),
     statistics=("publication_id", "usage_month"),
+    history_days=HISTORY_DAYS,
+)
+
+RESTATEMENTS = Table(
+    name="restatements",
+    comment="One row per restatement, network and cause: what changed the figures of a month. Rows whose publication_id is not in publications do not count.",
+    text="""
+        publication_id   BIGINT    NOT NULL COMMENT 'Publication that restated the month.'
+        usage_month      DATE      NOT NULL COMMENT 'Month restated.'
+        revision         INT       NOT NULL COMMENT 'Revision it became; the difference is to the one before.'
+        network          STRING    NOT NULL COMMENT 'fixed or mobile.'
+        cause            STRING    NOT NULL COMMENT 'late_usage: records that count now and did not; withdrawn: records that no longer count; subscriptions: holders, activity, network or brand corrected; factors; hypotheses: which octets count; code: the same inputs under the code of now; rounding: of single products to 12 places.'
+        octets           BIGINT    NOT NULL COMMENT 'Change of the volume by this cause.'
+        gco2e            DECIMAL(38,24) NOT NULL COMMENT 'Change of the grams by this cause, exact; the causes add up to the difference of the two publications.'
+        subscriptions    BIGINT    NOT NULL COMMENT 'Subscriptions of the network that this cause touches.'
+    """,
+    key=("publication_id", "network", "cause"),
+    checks={
+        "cause_is_known": "cause IN ('late_usage', 'withdrawn', 'subscriptions', 'factors', 'hypotheses', 'code', 'rounding')",
+        "restates_a_revision": "revision > 1",
+    },
+    statistics=("publication_id", "usage_month"),
+    history_days=HISTORY_DAYS,
+)
+
+CORRECTIONS = Table(
+    name="corrections",
+    comment="One row per restatement and subscription that billing is told of: what it was told before, and what stands now.",
+    text="""
+        subscription_key STRING    NOT NULL COMMENT 'Pseudonym of the subscription, as in published.'
+        usage_month      DATE      NOT NULL COMMENT 'Month restated.'
+        from_revision    INT       NOT NULL COMMENT 'Revision corrected.'
+        to_revision      INT       NOT NULL COMMENT 'Revision that stands now.'
+        publication_id   BIGINT    NOT NULL COMMENT 'Publication that restated the month.'
+        reason           STRING    NOT NULL COMMENT 'Why the month was restated.'
+        data_volume_bytes_before BIGINT     COMMENT 'Bytes before; null if the subscription was not published.'
+        data_volume_bytes_after BIGINT      COMMENT 'Bytes now; null if the subscription is no longer published.'
+        data_volume_gb_displayed_before BIGINT COMMENT 'Decimal gigabytes displayed before; null as above.'
+        data_volume_gb_displayed_after BIGINT COMMENT 'Decimal gigabytes to display now; null as above.'
+        footprint_gco2e_before DECIMAL(24,12) COMMENT 'Grams of CO2 equivalent before, unrounded; null as above.'
+        footprint_gco2e_after DECIMAL(24,12) COMMENT 'Grams of CO2 equivalent now, unrounded; null as above.'
+        footprint_gco2e_displayed_before BIGINT COMMENT 'Grams displayed before; null as above.'
+        footprint_gco2e_displayed_after BIGINT COMMENT 'Grams to display now; null as above.'
+    """,
+    key=("publication_id", "subscription_key"),
+    checks={"corrects_an_earlier_revision": "from_revision < to_revision"},
+    partitioned_by=("usage_month",),
+    statistics=("usage_month", "publication_id"),
     history_days=HISTORY_DAYS,
 )
 
@@ -591,6 +646,8 @@ TABLES = (
     REVISIONS,
     PUBLISHED,
     PUBLICATIONS,
+    RESTATEMENTS,
+    CORRECTIONS,
     KEYS,
     ERASURES,
 )

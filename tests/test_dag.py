@@ -80,7 +80,7 @@ def test_the_dags_folder_loads_without_errors(airflow_home):
     bag = DagBag(PROJECT / "dags")
 
     assert bag.import_errors == {}
-    assert set(bag.dags) == {"monthly_footprint", "lake_upkeep"}
+    assert set(bag.dags) == {"monthly_footprint", "monthly_restatement", "lake_upkeep"}
     assert [task.task_id for task in bag.dags["lake_upkeep"].tasks] == ["upkeep"]
     assert not bag.dags["lake_upkeep"].catchup
 
@@ -120,7 +120,8 @@ def test_a_scheduled_run_covers_one_calendar_month(dag):
 @needs_airflow
 def test_parsing_imports_nothing_heavy(airflow_home):
     heavy = ["pyspark", "delta", "great_expectations", "pandas", "numpy", "pyarrow"]
-    code = f"import sys, dags.monthly_footprint, dags.lake_upkeep; print([name for name in {heavy} if name in sys.modules])"
+    dags = "dags.monthly_footprint, dags.monthly_restatement, dags.lake_upkeep"
+    code = f"import sys, {dags}; print([name for name in {heavy} if name in sys.modules])"
 
     parsed = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
 
@@ -198,6 +199,55 @@ def test_any_other_failure_is_retried_twice(dag, module, monkeypatch):
     with pytest.raises(StageFailed):
         dag.get_task("accept").python_callable(params={"usage_month": "2026-10"}, dag_run=OCTOBER)
     assert {task.retries for task in dag.tasks} == {2}
+
+
+@pytest.fixture(scope="module")
+def restatement(airflow_home):
+    return importlib.import_module("dags.monthly_restatement")
+
+
+@needs_airflow
+def test_a_restatement_is_never_scheduled_and_changes_the_published_asset(restatement):
+    found = restatement.monthly_restatement()
+
+    assert found.schedule is None
+    assert (found.catchup, found.max_active_runs) == (False, 1)
+    (task,) = found.tasks
+    assert (task.task_id, [asset.uri for asset in task.outlets], task.retries) == ("restate", ["x-lake://published"], 2)
+
+
+@needs_airflow
+@pytest.mark.parametrize(
+    ("name", "sound", "wrong"),
+    [("month", "2026-10", "2026-13"), ("month", "2026-10", None), ("reason", "late files", " "), ("reason", "late files", None)],
+)
+def test_a_restatement_needs_a_month_and_a_reason_when_it_is_asked_for(restatement, name, sound, wrong):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    params = restatement.monthly_restatement().params
+    params[name] = sound
+    with pytest.raises(ParamValidationError):
+        params[name] = wrong
+
+
+@needs_airflow
+def test_month_reason_and_approver_reach_the_command_each_as_one_argument(restatement):
+    command = restatement.restate_command("restate", "2026-10", "--month 2026-11; it's late", "Jo")
+
+    assert command[-4:] == ["--month", "2026-10", "--reason=--month 2026-11; it's late", "--approver=Jo"]
+    assert restatement.restate_command("restate", "2026-10", "late", None)[-1] == "--reason=late"
+
+
+@needs_airflow
+def test_a_restatement_that_is_refused_is_not_retried_and_says_why(restatement, monkeypatch):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    refuses = stage_that("import sys; print('refused: nothing changes', file=sys.stderr); sys.exit(1)")
+    monkeypatch.setattr(restatement, "launch", lambda stage, month, _: launch(stage, month, refuses))
+    (task,) = restatement.monthly_restatement().tasks
+
+    with pytest.raises(AirflowFailException, match="2026-10: restate refused the data: nothing changes"):
+        task.python_callable(params={"month": "2026-10", "reason": "late", "approver": None})
 
 
 STAGES_OF_WHICH_ACCEPT_REFUSES = """

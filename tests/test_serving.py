@@ -78,6 +78,7 @@ def ledger_row(batch: pa.RecordBatch, **changes: object) -> dict[str, object]:
         "revision": table[0]["revision"],
         "supersedes_publication_id": None,
         "reason": "monthly run",
+        "approver": None,
         "batch_cutoff": 1,
         "factors_id": "f",
         "factor_sets": "ademe",

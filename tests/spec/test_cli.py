@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -73,6 +74,9 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         ("demo", "--month", "2026-10", "--subscriptions", "many"),
         ("reaccept", "fixed/a.csv"),
         ("reaccept", "--reason", "why not"),
+        ("restate", "--month", "2026-10"),
+        ("restate", "--reason", "late file"),
+        ("calendar", "--month", "2026-10"),
         ("serving",),
         ("serving", "restart"),
     ],
@@ -89,7 +93,7 @@ def test_help_lists_every_command(capsys):
     code, out, _ = called(capsys, "--help")
 
     assert code == 0
-    for command in ("run", *STAGES, "summary", "show", "key", "demo", "reaccept", "serving"):
+    for command in ("run", *STAGES, "summary", "calendar", "restate", "show", "key", "demo", "reaccept", "serving"):
         assert f"\n    {command} " in out
 
 
@@ -107,6 +111,7 @@ def test_what_is_no_month_ends_with_2_and_says_how_to_write_one(capsys, month):
         ("run",),
         *[(stage,) for stage in STAGES],
         ("show", "--subscription", "SUB-1"),
+        ("restate", "--reason", "late file"),
         ("demo",),
         ("summary",),
     ],
@@ -147,10 +152,14 @@ def test_every_setting_has_a_default_on_one_machine(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("FOOTPRINT_LAKES", "x", "FOOTPRINT_LAKES is not a setting; known are FOOTPRINT_DRIVER_MEMORY, "),
+        ("FOOTPRINT_LAKES", "x", "FOOTPRINT_LAKES is not a setting; known are FOOTPRINT_BILLING_DAYS, "),
         ("FOOTPRINT_SOURCES", "/nowhere", "FOOTPRINT_SOURCES: /nowhere is not a folder"),
         ("FOOTPRINT_FACTORS", "/nowhere", "FOOTPRINT_FACTORS: /nowhere is not a folder"),
         ("FOOTPRINT_LEGAL_TIMEZONE", "Paris", "FOOTPRINT_LEGAL_TIMEZONE: Paris is not an IANA time zone"),
+        ("FOOTPRINT_PROVISIONAL_DAYS", "8", "FOOTPRINT_PROVISIONAL_DAYS: '8' is not a whole number from 0 to 7"),
+        ("FOOTPRINT_BILLING_DAYS", "33", "FOOTPRINT_BILLING_DAYS: '33' is not a whole number from 0 to 32"),
+        ("FOOTPRINT_RESTATEMENT_DAYS", "36", "FOOTPRINT_RESTATEMENT_DAYS: '36' is not a whole number from 0 to 35"),
+        ("FOOTPRINT_MATERIALITY_GCO2E", "0,5", "FOOTPRINT_MATERIALITY_GCO2E: '0,5' is not an amount of grams such as 0.5"),
     ],
 )
 def test_a_setting_that_cannot_be_used_ends_with_2_and_is_named(capsys, monkeypatch, variable, value, said):
@@ -160,6 +169,29 @@ def test_a_setting_that_cannot_be_used_ends_with_2_and_is_named(capsys, monkeypa
 
     assert code == 2
     assert err.startswith(f"error: {said}")
+
+
+def test_the_days_of_the_close_calendar_come_in_their_order_and_end_with_the_records(tmp_path):
+    def days(**given: str) -> tuple[int, int, int]:
+        settings = Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path), **{f"FOOTPRINT_{n}": v for n, v in given.items()}})
+        return settings.provisional_days, settings.billing_days, settings.restatement_days
+
+    assert days() == (2, 7, 32)
+    assert days(RECORDS_KEPT_DAYS="5") == (2, 5, 5)
+    assert days(PROVISIONAL_DAYS="0", BILLING_DAYS="10", RESTATEMENT_DAYS="35") == (0, 10, 35)
+
+
+def test_what_is_material_is_an_exact_amount_of_grams_or_any_displayed_change(tmp_path):
+    def materiality(text: str) -> Decimal | None:
+        return Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path), "FOOTPRINT_MATERIALITY_GCO2E": text}).materiality_gco2e
+
+    assert (materiality("0.1"), materiality("0"), materiality("")) == (Decimal("0.1"), Decimal(0), None)
+
+
+def test_a_restatement_without_a_reason_ends_with_2(capsys):
+    code, _, err = called(capsys, "restate", "--month", "2026-10", "--reason", "  ")
+
+    assert (code, err) == (2, "error: --reason is empty: the ledger and billing are told why a month is restated\n")
 
 
 def test_a_place_may_be_a_folder_or_an_object_store(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.customer import _WORDS, words
+from jobs.customer import _WORDS, revision_words, words
 
 ROW = {
     "subscription_key": "00ff",
@@ -126,3 +126,24 @@ def test_the_languages_say_the_same_things():
 
     assert _WORDS["fr"].keys() == _WORDS["en"].keys()
     assert fields[0] == fields[1]
+
+
+# Revisions
+
+
+EARLIER = {"data_volume_gb_displayed": 14, "footprint_gco2e_displayed": 1250}
+
+
+@pytest.mark.parametrize(
+    ("language", "revision", "earlier", "expected"),
+    [
+        ("fr", 1, None, "Révision 1"),
+        ("fr", 2, EARLIER, "Révision 2 (late file) : auparavant 14 Go et 1\u202f250 g éqCO2"),
+        ("fr", 2, None, "Révision 2 (late file) : auparavant non publié"),
+        ("en", 1, None, "Revision 1"),
+        ("en", 3, EARLIER, "Revision 3 (late file): before it 14 GB and 1,250 gCO2e"),
+        ("en", 2, None, "Revision 2 (late file): not published before it"),
+    ],
+)
+def test_a_revision_is_told_with_what_was_shown_before_it(language, revision, earlier, expected):
+    assert revision_words(ROW | {"revision": revision}, "late file", earlier, language) == expected

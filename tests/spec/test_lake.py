@@ -61,7 +61,7 @@ def refusals(spark, lake) -> dict[str, Any]:
         of_secret.withColumn("brand", F.lit(SECRET)),
         rows(spark, FACTORS, "| brand | network | component |\n| other | mobile | volume |"),
         "factors-1",
-    )
+    ).withColumn("revision", F.lit(0))
     return {
         "a rule": (SUBSCRIBED, of_secret.withColumn("network", F.lit(SECRET))),
         "a required column": (SUBSCRIBED, of_secret.withColumn("brand", F.when(F.col("network") == "-", F.lit(SECRET)))),
@@ -89,7 +89,7 @@ def test_a_wrong_row_is_refused_by_table_and_rule_and_its_values_are_said_nowher
     table, frame = refusals[case]
 
     with pytest.raises(LakeError) as refused:
-        lake.append(table, frame) if write == "append" else lake.replace_month(table, frame, OCTOBER)
+        lake.append(table, frame) if write == "append" else lake.replace_month(table, frame, OCTOBER, revision=0)
 
     assert str(refused.value).startswith(SAID[case])
     printed = capfd.readouterr()
@@ -119,23 +119,41 @@ def test_a_month_is_replaced_whole_and_an_empty_or_foreign_frame_leaves_it_as_it
     from jobs.lake import EmptyMonthError, LakeError
 
     def month(text: str):
-        return rows(spark, METERED, f"| usage_month | subscription_key | attribution |{text}")
+        return rows(spark, METERED, f"| usage_month | revision | subscription_key | attribution |{text}")
 
-    ana, ben = "\n| 2026-10-01 | ana | holder |", "\n| 2026-10-01 | ben | holder |"
-    cy = "\n| 2026-11-01 | cy | holder |"
-    lake.replace_month(METERED, month(ana), OCTOBER)
-    lake.replace_month(METERED, month(cy), NOVEMBER)
-    lake.replace_month(METERED, month(ben), OCTOBER)
+    ana, ben = "\n| 2026-10-01 | 1 | ana | holder |", "\n| 2026-10-01 | 1 | ben | holder |"
+    cy = "\n| 2026-11-01 | 1 | cy | holder |"
+    lake.replace_month(METERED, month(ana), OCTOBER, revision=1)
+    lake.replace_month(METERED, month(cy), NOVEMBER, revision=1)
+    lake.replace_month(METERED, month(ben), OCTOBER, revision=1)
     version = lake.version(METERED)
 
     with pytest.raises(EmptyMonthError, match="metered of 2026-10 would be empty: the month is left as it was"):
-        lake.replace_month(METERED, month(ben).limit(0), OCTOBER)
+        lake.replace_month(METERED, month(ben).limit(0), OCTOBER, revision=1)
     with pytest.raises(LakeError, match="metered: refused by the rule no row of another month"):
-        lake.replace_month(METERED, month(ben + cy), OCTOBER)
+        lake.replace_month(METERED, month(ben + cy), OCTOBER, revision=1)
 
     assert subscriptions(lake, METERED) == {("2026-10", "ben"), ("2026-11", "cy")}
     assert lake.version(METERED) == version
     assert len(lake.files_of_month(METERED, OCTOBER)) == 1
+
+
+def test_a_revision_is_replaced_within_its_month_and_the_others_stay(spark, lake):
+    from jobs.lake import LakeError
+
+    def revision(number: int, who: str):
+        text = f"| usage_month | revision | subscription_key | network | active_days |\n| 2026-10-01 | {number} | {who} | mobile | 31 |"
+        return rows(spark, SUBSCRIBED, text)
+
+    for number, who in ((1, "ana"), (2, "ben"), (2, "cy")):
+        lake.replace_month(SUBSCRIBED, revision(number, who), OCTOBER, revision=number)
+
+    with pytest.raises(LakeError, match="subscribed: refused by the rule no row of another month"):
+        lake.replace_month(SUBSCRIBED, revision(1, "dee"), OCTOBER, revision=2)
+    with pytest.raises(LakeError, match="subscribed: a month is replaced within usage_month, revision"):
+        lake.replace_month(SUBSCRIBED, revision(1, "dee"), OCTOBER)
+    found = {(row.revision, bytes(row.subscription_key).rstrip(b"\0")) for row in lake.read(SUBSCRIBED).collect()}
+    assert found == {(1, b"ana"), (2, b"cy")}
 
 
 # Numbers and fences
@@ -297,7 +315,7 @@ def test_the_history_says_what_was_appended_and_which_month_was_replaced(spark, 
     lake = Lake(spark, str(tmp_path), lambda: None)
     for network in ("mobile", "fixed"):
         row = rows(spark, SUBSCRIBED, f"| subscription_key | network | active_days |\n| ana | {network} | 31 |")
-        lake.replace_month(SUBSCRIBED, row, OCTOBER)
+        lake.replace_month(SUBSCRIBED, row, OCTOBER, revision=0)
     lake.append(SUBSCRIBED, rows(spark, SUBSCRIBED, "| subscription_key | network | active_days |\n| ben | mobile | 31 |"))
 
     said = [action["commitInfo"]["operationParameters"] for action in log_of(lake, SUBSCRIBED) if "commitInfo" in action]

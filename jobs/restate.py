@@ -1,0 +1,176 @@
+"""restate: publish the next revision of a published month, with what changed and why.
+
+The month is metered, estimated, verified and published anew from all that is accepted now and with the factors in force now.
+The revisions before it stay as they were published. Cut short anywhere, it is run again: until the ledger has the new revision
+nothing of it counts, and from then on only the projections are brought up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import functions as F
+
+from jobs import ledger
+from jobs import meter as metering
+from jobs.batches import AsOf, withdrawn_between
+from jobs.difference import Moved, split
+from jobs.estimate import estimate
+from jobs.month import OF_INTERVAL, assignments_of, delivery_ranks, estimate_month, meter_month, of_month, settled
+from jobs.publish import Cause, commit, compose, hashes, project
+from jobs.run import Refused
+from jobs.verify import verify_month
+from jobs.workplace import Workplace
+from schemas.tables import ACCEPTED, DELTAS, ESTIMATED, FACTORS, METERED, SUBSCRIBED
+
+_CONTENT = tuple(name for name in OF_INTERVAL if name not in ("month_part", "is_estimated"))
+"""What an interval says, wherever it was read: the same record delivered anew is the same."""
+_OF_FACTOR = ("brand", "network", "component")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A revision of a month, and the lake as it counts it."""
+
+    number: int
+    counted: AsOf
+
+
+def restate_month(workplace: Workplace, usage_month: date, reason: str, approver: str | None = None) -> Row:
+    """Publish the next revision of a month from what is accepted and in force now.
+
+    Returns:
+        The publication that counts now.
+
+    Raises:
+        Refused: the month is not published, its records are erased, it is not fit to publish, or nothing would change.
+    """
+    previous = _restatable(workplace, usage_month)
+    finished = usage_month in project(workplace)
+    if finished and (previous.reason, previous.approver) == (reason, approver):
+        return previous  # this restatement was cut short after it was committed
+    meter_month(workplace, usage_month)
+    estimate_month(workplace, usage_month)
+    if _is_as_published(workplace, previous):
+        raise Refused(f"{usage_month:%Y-%m} would be as revision {previous.revision} is: nothing changes, nothing is published")
+    verify_month(workplace, usage_month)
+    found = differences(workplace, previous)
+    commit(workplace, usage_month, Cause(reason, approver, previous, found))
+    project(workplace)
+    current = ledger.current(workplace.lake, usage_month)
+    assert current is not None
+    return current
+
+
+def differences(workplace: Workplace, previous: Row) -> list[dict[str, Any]]:
+    """What the revision that is estimated now changes of the one published, by network and cause."""
+    lake, usage_month, now = workplace.lake, previous.usage_month, AsOf.now(workplace.lake)
+    old = Revision(previous.revision, now.at(previous.batch_cutoff))
+    new = Revision(previous.revision + 1, now)
+    published, estimated = (of_month(lake.read(ESTIMATED), usage_month, of.number) for of in (old, new))
+    factors = factors_applied(published)
+    bases = _without(factors_applied(estimated), factors).unionByName(factors)
+
+    def usage_of(metered: DataFrame, of: Revision, applied: DataFrame) -> DataFrame:
+        subscribed = of_month(lake.read(SUBSCRIBED), usage_month, of.number)
+        return estimate(metered, subscribed, applied, "")
+
+    late, withdrawn = changed_records(workplace, usage_month, old, new)
+    moved = Moved(
+        _volumes(usage_of(_attributed(workplace, usage_month, late, new), new, bases)),
+        _volumes(usage_of(_attributed(workplace, usage_month, withdrawn, old), old, bases)),
+        _counted_otherwise(estimated, usage_of(of_month(lake.read(METERED), usage_month, new.number), new, bases)),
+    )
+    recomputed = usage_of(of_month(lake.read(METERED), usage_month, old.number), old, factors)
+    return split(published, recomputed, estimated, moved)
+
+
+def factors_applied(estimated: DataFrame) -> DataFrame:
+    """The factors that a revision was estimated with, in the columns of ``factors``, without intervals: they add nothing here."""
+    kept = [name for name in FACTORS.names if name not in ("gco2e_per_unit_low", "gco2e_per_unit_high")]
+    bounds = {name: F.lit(None).cast("decimal(18,14)") for name in ("gco2e_per_unit_low", "gco2e_per_unit_high")}
+    return estimated.select(*kept).distinct().withColumns(bounds).select(*FACTORS.names)
+
+
+def changed_records(workplace: Workplace, usage_month: date, old: Revision, new: Revision) -> tuple[DataFrame, DataFrame]:
+    """Intervals that the new revision counts and the old one did not, and the reverse; the same record read anew is neither."""
+    lake, ranks = workplace.lake, delivery_ranks(workplace.lake)
+    rows = [of_month(of.counted.rows(ACCEPTED), usage_month) for of in (old, new)]
+    gone = withdrawn_between(new.counted.batches, old.counted.cutoff, new.counted.cutoff)
+    # Whatever else differs is of a record that has several contents, of which another was delivered last.
+    contended = rows[0].unionByName(rows[1]).where("is_conflicting").select("record_key").distinct()
+    keys = [row.record_key for row in contended.limit(_FEW + 1).collect()]
+    if len(keys) <= _FEW:
+        may_differ = (F.col("batch") > old.counted.cutoff) | F.col("file_number").isin(gone) | _is_among(keys)
+    else:
+        may_differ = F.lit(True)
+    before, now = (
+        settled(counted, of.counted, ranks).where(may_differ).select(*_CONTENT)
+        for counted, of in zip(rows, (old, new), strict=True)
+    )
+    if lake.exists(DELTAS):
+        before, now = (
+            intervals.unionByName(of_month(lake.read(DELTAS), usage_month, of.number).select(*_CONTENT))
+            for intervals, of in ((before, old), (now, new))
+        )
+    return now.exceptAll(before), before.exceptAll(now)
+
+
+_FEW = 1000
+"""Keys that are named in a condition; of more records with several contents, every record of the month is compared."""
+
+
+def _is_among(keys: list[Any]) -> Column:
+    return F.coalesce(F.col("record_key").isin([bytes(key) for key in keys]), F.lit(False))
+
+
+def _attributed(workplace: Workplace, usage_month: date, intervals: DataFrame, of: Revision) -> DataFrame:
+    """Usage per subscription, as that revision attributes it; rows of ``metered``."""
+    month, ranks = workplace.month(usage_month), delivery_ranks(workplace.lake)
+    assignments = assignments_of(of.counted, ranks, month, workplace.keys_from(usage_month))
+    records = intervals.withColumns({"month_part": F.lit(0), "is_estimated": F.lit(False)})
+    subscribed = of_month(workplace.lake.read(SUBSCRIBED), usage_month, of.number)
+    attributed = metering.attribute(metering.by_identifier(records, assignments, month), assignments, subscribed)
+    return metering.meter(attributed, workplace.networks, month, of.counted.cutoff)
+
+
+def _volumes(components: DataFrame) -> DataFrame:
+    return components.where("component = 'volume'")
+
+
+def _without(factors: DataFrame, others: DataFrame) -> DataFrame:
+    """Factors of brands, networks and components that the others lack."""
+    return factors.join(others.select(*_OF_FACTOR), on=list(_OF_FACTOR), how="left_anti").select(*FACTORS.names)
+
+
+def _counted_otherwise(estimated: DataFrame, under_old: DataFrame) -> DataFrame | None:
+    """Usage by the octets that the factors count now, less that by those they counted before; None if these are the same."""
+    bases = [rows.select(*_OF_FACTOR, "volume_basis").distinct() for rows in (estimated, under_old)]
+    if bases[0].exceptAll(bases[1]).isEmpty():
+        return None
+    less = _volumes(under_old).withColumn("quantity", (-F.col("quantity")).cast("decimal(17,9)"))
+    columns = ["subscription_key", "access_technology", "roaming_zone", *_OF_FACTOR, "quantity"]
+    return _volumes(estimated).select(*columns).unionByName(less.select(*columns))
+
+
+def _restatable(workplace: Workplace, usage_month: date) -> Row:
+    previous, erased = ledger.current(workplace.lake, usage_month), ledger.erased(workplace.lake, usage_month)
+    if previous is None:
+        raise Refused(f"{usage_month:%Y-%m} is not published, so there is nothing to restate: run it")
+    if erased is not None:
+        raise Refused(
+            f"{usage_month:%Y-%m} cannot be counted anew: its {erased.kind} are erased since {erased.erased_at:%Y-%m-%d}"
+        )
+    return previous
+
+
+def _is_as_published(workplace: Workplace, previous: Row) -> bool:
+    """The next revision has the rows of the one published."""
+    number = previous.revision + 1
+    estimated = of_month(workplace.lake.read(ESTIMATED), previous.usage_month, number)
+    rows: Mapping[str, str] = hashes(compose(estimated, previous.revision, previous.publication_id))
+    return rows["rows_hash"] == str(previous.rows_hash)
