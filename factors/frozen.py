@@ -45,15 +45,16 @@ def frozen(folder: Path) -> dict[str, str]:
 
 
 def refuse_edited(folder: Path, found: Mapping[str, str]) -> None:
-    """Refuse what was released and has since been edited or removed. Raises FactorError, naming it."""
-    for identity, digest in frozen(folder).items():
-        if identity not in found:
-            raise FactorError(f"{folder}: {identity} was released and is gone; what was released stays, put it back")
-        if found[identity] != digest:
-            raise FactorError(
-                f"{folder}: {identity} was released and has been edited; put it back, and write the correction as another "
-                f"entry: a value with the next version and the day it is known from, or an assignment known later"
-            )
+    """Refuse what was released and has since been edited or removed. Raises FactorError, naming all of it."""
+    kept = frozen(folder)
+    gone = sorted(kept.keys() - found.keys())
+    edited = sorted(identity for identity in kept.keys() & found.keys() if kept[identity] != found[identity])
+    said = [f"released and then {what}: {', '.join(names)}" for what, names in (("removed", gone), ("edited", edited)) if names]
+    if said:
+        raise FactorError(
+            f"{folder}: {'; '.join(said)}. Put it back, and write a correction as another entry: a value with the next version "
+            f"and the day it is known from, or an assignment known later"
+        )
 
 
 def freeze(folder: Path, found: Mapping[str, str]) -> list[str]:
