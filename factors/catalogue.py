@@ -71,11 +71,16 @@ class FactorSet(Entry):
         """The immutable identity of a value or parameter of the set."""
         return f"{self.name}/{stated.name}"
 
-    def ends(self, stated: Stated) -> date | None:
-        """First month for which a value or parameter no longer holds; None while nothing ends it."""
-        later = [other.valid_from for other in self.stated if other.kind == stated.kind and other.valid_from > stated.valid_from]
-        ends = [*later, *[end for end in (stated.valid_until, self.valid_until) if end]]
-        return min(ends, default=None)
+    def ends(self, stated: Stated, as_of: date | None = None) -> date | None:
+        """First month for which a value or parameter no longer holds, as it was known on a day; None while nothing ends it."""
+        known = [other for other in self.stated if other.kind == stated.kind and other.is_known(as_of)]
+        later = [other.valid_from for other in known if other.valid_from > stated.valid_from]
+        return min([*later, *[end for end in (stated.valid_until, self.valid_until) if end]], default=None)
+
+    def corrected_from(self, stated: Stated) -> date | None:
+        """The day from which a later version is known; None while this is the last."""
+        versions = [v for v in self.stated if (v.kind, v.valid_from) == (stated.kind, stated.valid_from)]
+        return min((v.known_from for v in versions if v.version > stated.version), default=None)
 
     def in_force(self, network: Network, component: Component, month: date, as_of: date | None = None) -> Value | None:
         """The value of a component in a month, as it was known on a day; None if there was none."""

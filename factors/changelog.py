@@ -30,14 +30,10 @@ def in_words(stated: Stated) -> str:
     return f"{amount} {stated.unit}"
 
 
-def period(factor_set: FactorSet, stated: Stated) -> str:
-    """The days for which a value holds: first, and last unless nothing ends it."""
-    return period_in_words(stated.valid_from, factor_set.ends(stated))
-
-
-def period_in_words(begin: date, end: date | None) -> str:
-    """A period from its first day, until the day before its end."""
-    return f"from {begin}, no end" if end is None else f"{begin} to {end - timedelta(days=1)}"
+def period(factor_set: FactorSet, stated: Stated, as_of: date | None = None) -> str:
+    """The days for which a value holds, as it was known on a day: first, and last unless nothing ends it."""
+    end = factor_set.ends(stated, as_of)
+    return f"from {stated.valid_from}, no end" if end is None else f"{stated.valid_from} to {end - timedelta(days=1)}"
 
 
 def check(folder: Path, sets: Iterable[FactorSet]) -> int:

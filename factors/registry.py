@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,7 +19,7 @@ from typing import Literal, get_args
 from factors.catalogue import PAIRS, Assignment, Assignments, Citation, Citations, FactorSet, Value
 from factors.expression import compiled
 from factors.factor import Factor, check_volume_basis, factor, factors_id
-from factors.frozen import hashes, refuse_edited
+from factors.frozen import frozen, hashes, refuse_edited
 from factors.reading import FactorError, read
 
 __all__ = [
@@ -72,6 +73,11 @@ class Registry:
     def hashes(self) -> dict[str, str]:
         """Hashes of what can be released, by identity."""
         return hashes(self.sets, self.assignments)
+
+    @cached_property
+    def released(self) -> frozenset[str]:
+        """Identities of what was released."""
+        return frozenset(frozen(self.folder))
 
 
 def load(folder: Path) -> Registry:
