@@ -22,12 +22,13 @@ _RESULT_FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 0}
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured for a rule in a network; None if there was nothing to measure."""
+    """What was measured for a rule in a network; None if there was nothing to measure. What was counted may be named."""
 
     network: str
     rule: Rule
     measured: Decimal | None
     is_blocking: bool
+    named: tuple[str, ...] = ()
 
     @property
     def column(self) -> str:

@@ -3,7 +3,8 @@
 It is proved from the declared column types alone, with the rules by which Spark types decimal results (``DecimalPrecision``; the
 same types were seen in a session of pyspark 4.1.4): once for every value the columns can hold, so no data can escape it.
 
-What it proves: octets become gigabytes exactly; quantity times factor is exact; the one rounding is to the places of ``gco2e``;
+What it proves: a factor written as a sum of products of parameters is computed without rounding, and rounded once; octets become
+gigabytes exactly; quantity times factor is exact; the one rounding is to the places of ``gco2e``;
 the widest rounded product still fits ``gco2e``; and the sum over a month fits 38 digits. What it leaves to run time, where Spark
 in ANSI mode raises instead of returning null: a volume of 10^8 GB or more in one row, a footprint of 10^12 g or more, a sum of
 more than 10^10 of the widest rows. Those are loud, never silent.
@@ -11,8 +12,10 @@ more than 10^10 of the widest rows. Those are loud, never silent.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow, localcontext
 from fractions import Fraction
 
 from schemas.table import Table
@@ -26,6 +29,16 @@ GIGABYTES_PER_OCTET = Decimal("0.000000001")
 
 SUM_DIGITS = 10
 """Digits that Spark adds to the precision of a sum."""
+
+
+MOST_FACTORS = 4
+"""Parameters in one product of an expression."""
+MOST_TERMS = 100
+"""Products in one sum of an expression."""
+EXACT_DIGITS = 200
+"""Digits in which expressions are computed: more than any needs, which ``prove`` shows."""
+BINARY_PLACES = 30
+"""Places that a division by the 2^30 octets of a binary gigabyte adds: a power of two divides a decimal exactly."""
 
 
 class PrecisionError(ValueError):
@@ -76,6 +89,13 @@ def _bounded(result: Digits, expression: str) -> Digits:
     return result
 
 
+@contextmanager
+def exact() -> Iterator[None]:
+    """Decimals without rounding: an operation whose result is longer than ``EXACT_DIGITS`` raises ``decimal.Inexact``."""
+    with localcontext(Context(prec=EXACT_DIGITS, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])):
+        yield
+
+
 def prove(estimated: Table = ESTIMATED, factors: Table = FACTORS) -> tuple[str, ...]:
     """Prove the formula exact for the declared types, and say what was shown, a sentence a column.
 
@@ -90,6 +110,7 @@ def prove(estimated: Table = ESTIMATED, factors: Table = FACTORS) -> tuple[str, 
     if declared(estimated, "gco2e_per_unit") != declared(factors, "gco2e_per_unit"):
         raise PrecisionError(f"{estimated.name}.gco2e_per_unit is not declared as in {factors.name}")
     shown.append(_prove_sum(declared(estimated, "gco2e")))
+    shown.append(_prove_expression(declared(factors, "gco2e_per_unit")))
     return tuple(shown)
 
 
@@ -145,3 +166,15 @@ def _prove_sum(grams: Digits) -> str:
     if row.scale != grams.scale:
         raise PrecisionError(f"published.footprint_gco2e: {row} has other places than {grams}")
     return f"sum(gco2e) over a month is {total}, exact in {month}; a row's sum is cast to {row} of the same places, or raises"
+
+
+def _prove_expression(factor: Digits) -> str:
+    """The longest expression that may be written fits the digits it is computed in."""
+    # The ends of an interval are amount x (1 -/+ uncertainty), of at most 1: twice the places, and a digit more before the point.
+    end = (factor.whole + 1, 2 * factor.scale)
+    whole, places = (MOST_FACTORS * digits for digits in end)
+    whole += len(str(MOST_TERMS)) + _literal(GIGABYTES_PER_OCTET).scale + 1
+    needed = whole + places + BINARY_PLACES
+    if needed > EXACT_DIGITS:
+        raise PrecisionError(f"an expression may need {needed} digits, more than the {EXACT_DIGITS} it is computed in")
+    return f"expressions: at most {needed} of {EXACT_DIGITS} digits, computed without rounding, then rounded once to {factor}"

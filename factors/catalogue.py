@@ -1,117 +1,44 @@
-"""What a factor set, a citation and an assignment are, and the rules that each keeps by itself.
-
-Amounts are text in the files and decimals here: no float ever touches them. Marks are those of method.md: V read in the primary
-text, V2 secondary source only, D own arithmetic.
-"""
+"""What a factor set, a citation and an assignment are, and the rules that each keeps by itself."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from datetime import date
-from decimal import Decimal
-from typing import Annotated, Literal, Self, get_args
+from itertools import pairwise
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, model_validator
+from pydantic import Field, RootModel, model_validator
 
+from factors.units import Unit, product
+from factors.values import UNITS, Component, Day, Entry, Mark, Month, Parameter, Stated, Text, Value
 from schemas.source import Network, VolumeBasis
-from schemas.tables import FACTORS
 
-Component = Literal["volume", "subscription"]
-Mark = Literal["V", "V2", "D"]
+__all__ = ["PAIRS", "UNITS", "Assignment", "Assignments", "Citation", "Citations", "Component", "FactorSet", "Mark", "Value"]
+
 Basis = Literal["hypothesis", "stated"]
-
-UNITS: dict[Component, str] = {"volume": "gCO2e/GB", "subscription": "gCO2e/subscription-month"}
-"""The one unit of each component. Kilograms are not among them: 4.1 kg read as 4.1 g is the classic mistake."""
+Kind = TypeVar("Kind", bound=Stated)
 
 PAIRS: tuple[tuple[Network, Component], ...] = tuple((n, c) for n in get_args(Network) for c in get_args(Component))
 """What every set must say: both components of both networks."""
 
-_AMOUNT = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
-
-def _amount(text: object) -> Decimal:
-    if not isinstance(text, str) or not _AMOUNT.fullmatch(text):
-        raise ValueError('an amount is text with digits and a decimal point, not negative, for example "49.4"')
-    precision, scale = FACTORS.column("gco2e_per_unit").decimal or (0, 0)
-    whole, _, fraction = text.partition(".")
-    if len(whole.lstrip("0")) > precision - scale or len(fraction) > scale:
-        raise ValueError(f"an amount has at most {precision - scale} digits before the point and {scale} after it")
-    return Decimal(text)
-
-
-def _first_of_month(day: date) -> date:
-    if day.day != 1:
-        raise ValueError("not the first day of a month")
-    return day
-
-
-Amount = Annotated[Decimal, BeforeValidator(_amount)]
-Month = Annotated[date, Field(strict=True), AfterValidator(_first_of_month)]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Citation(_Entry):
+class Citation(Entry):
     """Where amounts come from."""
 
     title: Text
     publisher: Text
-    dated: Annotated[date, Field(strict=True)] | None = None
+    dated: Day | None = None
     address: Text
     licence: Text
     mark: Literal["V", "V2", "D", "?"]
     note: str = ""
 
 
-class Conflicting(_Entry):
-    """Another amount that a source prints for the same thing: on record, never used."""
+class FactorSet(Entry):
+    """A dated set: both components of both networks, without gap or overlap from its first month to its end.
 
-    amount: Amount
-    source: str
-
-
-class Value(_Entry):
-    """One coefficient of a network from a month on: A, grams per gigabyte, or B, grams per subscription-month."""
-
-    network: Network
-    component: Component
-    amount: Amount
-    low: Amount | None = None
-    high: Amount | None = None
-    unit: Literal["gCO2e/GB", "gCO2e/subscription-month"]
-    valid_from: Month
-    source: str
-    mark: Mark
-    status: Literal["transitional", "national_default", "operator"]
-    note: str = ""
-    conflicting: tuple[Conflicting, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """What the value is called within its set: network, component and first month."""
-        return f"{self.network}/{self.component}/{self.valid_from:%Y-%m}"
-
-    @property
-    def is_national(self) -> bool:
-        """The value is national, not the operator's own."""
-        return self.status != "operator"
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if self.unit != UNITS[self.component]:
-            raise ValueError(f"unit is {self.unit!r}, a {self.component} value is in {UNITS[self.component]}")
-        if self.low is not None and self.low > self.amount:
-            raise ValueError(f"low {self.low} is above the amount {self.amount}")
-        if self.high is not None and self.high < self.amount:
-            raise ValueError(f"high {self.high} is below the amount {self.amount}")
-        return self
-
-
-class FactorSet(_Entry):
-    """A dated set: both components of both networks, without gap or overlap from its first month to its end."""
+    A set for comparison can be put to no month: it serves scenarios only.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
     description: Text
@@ -120,12 +47,14 @@ class FactorSet(_Entry):
     method_id: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     data_year: int
     valid_until: Month | None = None
+    is_comparison: Annotated[bool, Field(strict=True)] = False
     gb_basis: Literal[1000000000, 1073741824]
     gb_basis_mark: Basis
     gb_basis_note: Text
     volume_basis: VolumeBasis
     volume_basis_mark: Basis
     volume_basis_note: Text
+    parameter: tuple[Parameter, ...] = ()
     value: tuple[Value, ...] = Field(min_length=1)
 
     @property
@@ -133,12 +62,50 @@ class FactorSet(_Entry):
         """First month the set serves."""
         return min(value.valid_from for value in self.value)
 
+    @property
+    def stated(self) -> tuple[Stated, ...]:
+        """Every value and parameter."""
+        return (*self.value, *self.parameter)
+
+    def identity(self, stated: Stated) -> str:
+        """The immutable identity of a value or parameter of the set."""
+        return f"{self.name}/{stated.name}"
+
+    def ends(self, stated: Stated, as_of: date | None = None) -> date | None:
+        """First month for which a value or parameter no longer holds, as it was known on a day; None while nothing ends it."""
+        known = [other for other in self.stated if other.kind == stated.kind and other.is_known(as_of)]
+        later = [other.valid_from for other in known if other.valid_from > stated.valid_from]
+        return min([*later, *[end for end in (stated.valid_until, self.valid_until) if end]], default=None)
+
+    def corrected_from(self, stated: Stated) -> date | None:
+        """The day from which a later version is known; None while this is the last."""
+        versions = [v for v in self.stated if (v.kind, v.valid_from) == (stated.kind, stated.valid_from)]
+        return min((v.known_from for v in versions if v.version > stated.version), default=None)
+
+    def in_force(self, network: Network, component: Component, month: date, as_of: date | None = None) -> Value | None:
+        """The value of a component in a month, as it was known on a day; None if there was none."""
+        return _in_force([v for v in self.value if (v.network, v.component) == (network, component)], month, as_of)
+
+    def parameter_in_force(self, reference: str, month: date, as_of: date | None = None) -> Parameter | None:
+        """The parameter that an expression calls so, in a month, as it was known on a day; None if there was none."""
+        return _in_force([p for p in self.parameter if p.reference == reference], month, as_of)
+
     @model_validator(mode="after")
     def _values_do_not_overlap(self) -> Self:
-        names = [value.name for value in self.value]
+        names = [stated.name for stated in self.stated]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"two values for {doubled[0]}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_correction_is_known_later(self) -> Self:
+        for versions in _by_kind_and_start(self.stated):
+            if [stated.version for stated in versions] != list(range(1, len(versions) + 1)):
+                raise ValueError(f"{versions[-1].name}: versions of {versions[0].name} are not numbered 1, 2, … without a gap")
+            for earlier, later in pairwise(versions):
+                if later.known_from <= earlier.known_from:
+                    raise ValueError(f"{later.name} is not known later than {earlier.name}, known_from {earlier.known_from}")
         return self
 
     @model_validator(mode="after")
@@ -147,9 +114,9 @@ class FactorSet(_Entry):
         for network, component in PAIRS:
             if f"{network}/{component}/{start:%Y-%m}" not in names:
                 raise ValueError(f"no value for {network}/{component} from {start:%Y-%m}, the first month of the set")
-        for value in self.value:
-            if self.valid_until and value.valid_from >= self.valid_until:
-                raise ValueError(f"{value.name} starts when the set has ended, valid_until is {self.valid_until}")
+        for stated in self.stated:
+            if self.valid_until and stated.valid_from >= self.valid_until:
+                raise ValueError(f"{stated.name} starts when the set has ended, valid_until is {self.valid_until}")
         return self
 
     @model_validator(mode="after")
@@ -159,19 +126,55 @@ class FactorSet(_Entry):
                 raise ValueError(f"{network}: status mixes operator and national values")
         return self
 
-    def in_force(self, network: Network, component: Component, month: date) -> Value:
-        """The value of a component in a month the set serves: the latest that has started."""
-        started = [v for v in self.value if (v.network, v.component) == (network, component) and v.valid_from <= month]
-        return max(started, key=lambda value: value.valid_from)
+    @model_validator(mode="after")
+    def _expressions_come_out_in_their_unit(self) -> Self:
+        units = {parameter.reference: parameter.unit for parameter in self.parameter}
+        for parameter in self.parameter:
+            if parameter.unit != units[parameter.reference]:
+                raise ValueError(f"{parameter.name}: unit is {parameter.unit!r}, elsewhere {units[parameter.reference]!r}")
+        for value in self.value:
+            for term in value.term:
+                unknown = [reference for reference in term.times if reference not in units]
+                if unknown:
+                    raise ValueError(f"{value.name}: there is no parameter {unknown[0]!r}")
+                found = product(Unit.parse(units[reference]) for reference in term.times)
+                if found != Unit.parse(value.unit):
+                    raise ValueError(f"{value.name}: {' x '.join(term.times)} is in {found}, not in {value.unit}")
+        return self
 
 
-class Assignment(_Entry):
-    """The set that serves a brand's months, from the first inclusive to the last exclusive."""
+def _in_force(candidates: list[Kind], month: date, as_of: date | None) -> Kind | None:
+    """The latest start, and of it the latest version, that was known; None if that one has ended."""
+    started = [c for c in candidates if c.valid_from <= month and c.is_known(as_of)]
+    latest = max(started, key=lambda c: (c.valid_from, c.version), default=None)
+    return None if latest is None or (latest.valid_until and latest.valid_until <= month) else latest
+
+
+def _by_kind_and_start(stated: tuple[Stated, ...]) -> Iterator[list[Stated]]:
+    for kind, start in dict.fromkeys((s.kind, s.valid_from) for s in stated):
+        yield sorted((s for s in stated if (s.kind, s.valid_from) == (kind, start)), key=lambda s: s.version)
+
+
+class Assignment(Entry):
+    """The set that serves a brand's months, from the first inclusive to the last exclusive, since it is known.
+
+    Of two that cover a month, the one known later serves.
+    """
 
     factor_set: str
     brand: Text
     from_month: Month
     until_month: Month | None = None
+    known_from: Day
+
+    @property
+    def identity(self) -> str:
+        """The immutable identity of the assignment."""
+        return f"assignment/{self.brand}/{self.factor_set}/{self.from_month:%Y-%m}/{self.known_from}"
+
+    def is_known(self, as_of: date | None) -> bool:
+        """It was known on that day; without a day, it is."""
+        return as_of is None or self.known_from <= as_of
 
     @property
     def name(self) -> str:
@@ -189,7 +192,7 @@ class Assignment(_Entry):
         return self
 
 
-class Assignments(_Entry):
+class Assignments(Entry):
     """The file assignments.toml."""
 
     assignment: tuple[Assignment, ...] = Field(min_length=1)

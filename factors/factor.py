@@ -6,15 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
-from decimal import ROUND_HALF_UP, Decimal, localcontext
+from decimal import Decimal
 
 from factors.catalogue import FactorSet, Value
+from factors.expression import DECIMAL_GIGABYTE, Compiled, per_decimal_gigabyte
 from factors.reading import FactorError
 from schemas.source import NetworkSource, Source
-from schemas.tables import FACTORS
-
-DECIMAL_GIGABYTE = 1_000_000_000
-"""Octets in the gigabyte that quantities are counted in."""
 
 
 @dataclass(frozen=True)
@@ -34,35 +31,21 @@ class Factor:
     method_id: str
 
 
-def factor(factor_set: FactorSet, value: Value, brand: str) -> Factor:
+def factor(factor_set: FactorSet, found: Compiled, value: Value, brand: str) -> Factor:
     """The row of a value for a brand, in grams per decimal gigabyte or per subscription-month."""
-    octets = factor_set.gb_basis if value.component == "volume" else DECIMAL_GIGABYTE
     return Factor(
-        factor_id=f"{factor_set.name}/{value.name}",
+        factor_id=found.factor_id,
         factor_set=factor_set.name,
         brand=brand,
         network=value.network,
         component=value.component,
-        gco2e_per_unit=per_decimal_gigabyte(value.amount, octets),
-        gco2e_per_unit_low=None if value.low is None else per_decimal_gigabyte(value.low, octets),
-        gco2e_per_unit_high=None if value.high is None else per_decimal_gigabyte(value.high, octets),
+        gco2e_per_unit=found.per_unit.amount,
+        gco2e_per_unit_low=found.per_unit.low,
+        gco2e_per_unit_high=found.per_unit.high,
         volume_basis=factor_set.volume_basis,
         is_national_default=value.is_national,
         method_id=factor_set.method_id,
     )
-
-
-def per_decimal_gigabyte(amount: Decimal, octets_per_gigabyte: int) -> Decimal:
-    """Grams per 10^9 octets from grams per gigabyte of any size, half up to the places of the column: a part of the method.
-
-    >>> per_decimal_gigabyte(Decimal("107.3741824"), 2**30)
-    Decimal('100.00000000000000')
-    """
-    _, scale = FACTORS.column("gco2e_per_unit").decimal or (0, 0)
-    with localcontext(prec=100):
-        # A power of two divides a decimal exactly, and 100 digits hold all of it: nothing is rounded before the one quantisation.
-        exact = amount * DECIMAL_GIGABYTE / octets_per_gigabyte
-        return exact.quantize(Decimal(1).scaleb(-scale), rounding=ROUND_HALF_UP)
 
 
 def factors_id(factors: Iterable[Factor]) -> str:

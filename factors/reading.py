@@ -34,7 +34,7 @@ def _fault(settings: Mapping[str, Any], place: Sequence[str | int], message: str
     names = [str(step) for step in place]
     if len(place) > 1 and isinstance(place[1], int):
         entry = settings[str(place[0])][place[1]]
-        known = [str(entry[key]) for key in ("network", "component", "factor_set", "brand") if key in entry]
+        known = [str(entry[key]) for key in ("network", "component", "factor_set", "brand", "parameter", "id") if key in entry]
         names[:2] = [f"{place[0]} {place[1] + 1} ({'/'.join(known)})"]
     shown = "" if isinstance(given, dict) else f", given {given!r}"
     return f"{'.'.join(names) or 'set'}: {message.removeprefix('Value error, ')}{shown}"

@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 
+from jobs import factor_commands
 from jobs.launch import MISCALLED, REFUSED, STAGES
 from jobs.lock import LakeBusy, LockLost
 from jobs.run import PROJECT, CallError, Refused, Settings, place, usage_month
@@ -117,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     erase = command("erase", _erase, "erase the figures of a subscription where the law no longer asks for them")
     erase.add_argument("--subscription", required=True, help="the operator's subscription id")
     erase.add_argument("--reason", required=True)
+    factor_commands.add(command)
     serving = command("serving", _serving, "the embedded PostgreSQL")
     serving.add_argument("action", choices=("start", "stop", "url"))
     serving.add_argument("--role", choices=("billing", "portal", "auditor"), help="with url: the URL as this reader")

@@ -91,6 +91,11 @@ class Settings:
         """Folder of the Great Expectations pages, one site a month."""
         return self.var / "data_docs"
 
+    @property
+    def scenarios(self) -> Path:
+        """Folder of what scenarios came to; never a lake."""
+        return self.var / "scenarios"
+
 
 _VARIABLES = {
     "FOOTPRINT_LANDING",

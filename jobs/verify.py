@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from data_quality.judge import Measurement, judge, load
 from data_quality.rules import EVERY_NETWORK, read_rules, rule_for
 from jobs import ledger
+from jobs.assumed import expired_hypotheses
 from jobs.batches import AsOf
 from jobs.completeness import Gap, gaps_of_month
 from jobs.land import read_deliveries, sequence_gaps
@@ -86,20 +87,27 @@ def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, A
     subscriptions[EVERY_NETWORK] = sum(subscriptions.values())
     counted = AsOf.now(lake).at(state["batch_cutoff"])
     daily = _daily_octets(workplace, used_records(workplace, counted, delivery_ranks(lake), usage_month, revision))
+    named = {"expired_hypotheses": expired_hypotheses(workplace, usage_month)}
     found = [
         *_received(workplace, counted, usage_month),
         *_sequences(workplace),
         *_counted_by_totals(workplace, usage_month, counted.cutoff),
         *_days(workplace, daily, usage_month),
         *_reconciled(workplace, daily, (usage_month, revision), subscriptions),
+        *_assumed(named["expired_hypotheses"]),
     ]
     measurements = []
     for name, network, measured in sorted(found, key=lambda item: (item[1], item[0])):
         rule = rule_for(rules, name, network)
         is_blocking = rule.is_blocking and subscriptions.get(network, 0) >= rule.plausible_from
         exact = None if measured is None else Decimal(measured).quantize(Decimal("1e-12"))
-        measurements.append(Measurement(network, rule, exact, is_blocking))
+        measurements.append(Measurement(network, rule, exact, is_blocking, named.get(name, ())))
     return measurements
+
+
+def _assumed(expired: tuple[str, ...]) -> Found:
+    """What is taken for granted beyond its expiry day."""
+    yield "expired_hypotheses", EVERY_NETWORK, len(expired)
 
 
 def _received(workplace: Workplace, counted: AsOf, usage_month: date) -> Found:
@@ -261,7 +269,8 @@ def _in_words(measurement: Measurement) -> str:
     bounds = " to ".join(str(limit) for limit in (rule.lowest, rule.highest) if limit is not None)
     measured = format((measurement.measured or Decimal(0)).normalize(), "f")
     allowed = f"{'up to ' if rule.lowest is None else ''}{bounds}"
-    return f"{rule.name} of {measurement.network} is {measured} {rule.unit}, allowed {allowed}"
+    named = f" ({', '.join(measurement.named)})" if measurement.named else ""
+    return f"{rule.name} of {measurement.network} is {measured} {rule.unit}{named}, allowed {allowed}"
 
 
 def latest_verdict(workplace: Workplace, usage_month: date) -> Any:

@@ -53,6 +53,8 @@ def workplace(settings: Settings, stage: str, say: Callable[[str], None]) -> Ite
         CallError: a source or setting cannot be used, another process writes to the lake, or a key is missing.
         Refused: the keys are not those of the lake.
     """
+    if "://" not in settings.lake and Path(settings.lake).is_relative_to(settings.scenarios):
+        raise CallError(f"FOOTPRINT_LAKE: {settings.lake} is of a scenario, which is no lake: nothing of it can be published")
     try:
         sources = read_sources(settings.sources)
     except SourceError as error:

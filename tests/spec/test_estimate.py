@@ -191,6 +191,28 @@ def test_only_what_the_factors_volume_basis_says_counts_and_an_interval_is_whole
     assert (down.footprint_gco2e_low, down.footprint_gco2e_high) == (None, 2 * 12 + 700)
 
 
+@pytest.mark.parametrize("number", [1, 40])
+def test_the_interval_of_a_sum_over_subscribers_does_not_shrink_with_their_number(spark, number):
+    from jobs.scenario import intervals
+
+    names = [f"{brand} {n}" for brand in ("-", "one") for n in range(number)]
+    usage = "\n".join(f"| {name} | holder | mobile | 10_000_000_000 |" for name in names)
+    active = "\n".join(f"| {name} | mobile | {name.split()[0]} |" for name in names)
+    frame = estimated(
+        spark,
+        f"| subscription_key | attribution | network | octets_down |\n{usage}",
+        f"| subscription_key | network | brand |\n{active}",
+    )
+    (shared,), (without_low,) = (intervals(frame.where(f"brand = '{brand}'")) for brand in ("-", "one"))
+
+    # All share one factor, so it errs alike for each: all lows together, all highs together, never their root of a sum of squares.
+    assert shared["gco2e_low"] == number * (10 * 9 + 400)
+    assert shared["gco2e"] == number * (10 * 10 + 500)
+    assert shared["gco2e_high"] == number * (10 * 12 + 700)
+    # B of this brand has no lower end: a sum of the lows of some components would be none of the whole.
+    assert (without_low["gco2e_low"], without_low["gco2e_high"]) == (None, number * (10 * 12 + 700))
+
+
 def test_a_subscription_without_a_factor_stays_with_nulls_that_the_table_refuses(spark):
     frame = estimated(
         spark,

@@ -46,9 +46,11 @@ component = "{}"
 amount = "{}"
 unit = "{}"
 valid_from = {}
+known_from = 2025-12-15
 source = "report"
 mark = "V"
-status = "operator"
+approval = {{ by = "A person", on = 2025-12-15 }}
+status = "measured"
 """
 MOBILE_A = VALUE.format("mobile", "volume", "10", "gCO2e/GB", "2026-01-01")
 MOBILE_B = VALUE.format("mobile", "subscription", "500", "gCO2e/subscription-month", "2026-01-01")
@@ -68,6 +70,7 @@ factor_set = "TEST"
 brand = "*"
 from_month = 2026-01-01
 until_month = 2027-01-01
+known_from = 2025-12-15
 """
 OWN = ASSIGNMENT.replace('"*"', '"ours"')
 SET_FILE, CITATIONS, ASSIGNMENTS = "sets/TEST.toml", "sources.toml", "assignments.toml"
@@ -142,7 +145,8 @@ def test_a_factor_is_named_by_set_network_component_and_first_month():
 
 
 def test_the_values_of_2022_are_verified_those_of_2024_secondary_and_the_zeros_derived():
-    marks = {f"{s.name} {v.network} {v.component}": v.mark for s in load(SHIPPED).sets.values() for v in s.value}
+    shown = [s for s in load(SHIPPED).sets.values() if not s.is_comparison]
+    marks = {f"{s.name} {v.network} {v.component}": v.mark for s in shown for v in s.value}
 
     assert {name for name, mark in marks.items() if mark == "V"} == {
         "FR-AGEC-2022 mobile volume",
@@ -207,7 +211,9 @@ def test_the_operator_template_becomes_a_valid_set_once_filled_in(tmp_path):
     )
     (template.parent / "OURS-2026.toml").write_text(filled, encoding="utf-8")
     with (tmp_path / "factors" / ASSIGNMENTS).open("a") as assignments:
-        assignments.write('[[assignment]]\nfactor_set = "OURS-2026"\nbrand = "ours"\nfrom_month = 2026-01-01\n')
+        assignments.write(
+            '[[assignment]]\nfactor_set = "OURS-2026"\nbrand = "ours"\nfrom_month = 2026-01-01\nknown_from = 2025-12-15\n'
+        )
 
     own = in_force(tmp_path / "factors", JUNE, ["ours"])
 
@@ -391,14 +397,14 @@ def test_a_value_that_starts_when_its_set_has_ended_is_refused(folder):
 
 
 def test_a_network_that_mixes_own_and_national_values_is_refused(folder):
-    change(folder, SET_FILE, 'status = "operator"', 'status = "national_default"')
+    change(folder, SET_FILE, 'status = "measured"', 'status = "national_default"')
 
     assert f"{SET_FILE}: set: mobile: status mixes operator and national values" in refusal(folder)
 
 
 def test_own_values_of_one_network_may_stand_beside_national_values_of_the_other(folder):
     for _ in range(2):
-        change(folder, SET_FILE, 'status = "operator"', 'status = "national_default"')
+        change(folder, SET_FILE, 'status = "measured"', 'status = "national_default"')
 
     origins = {(f.network, f.is_national_default) for f in in_force(folder, JUNE, ["ours"])}
 
@@ -468,7 +474,7 @@ def test_a_start_that_is_not_the_first_day_of_a_month_is_refused(folder, day):
         (SET_FILE, 'network = "mobile"', 'network = "satellite"', "network"),
         (SET_FILE, 'component = "volume"', 'component = "A"', "component"),
         (SET_FILE, 'mark = "V"', 'mark = "sure"', "mark"),
-        (SET_FILE, 'status = "operator"', 'status = "fine"', "status"),
+        (SET_FILE, 'status = "measured"', 'status = "fine"', "status"),
         (SET_FILE, 'geography = "FR"', 'geography = "FR"\ncolour = "green"', "colour"),
         (SET_FILE, 'perimeter = "network"', "", "perimeter"),
         (SET_FILE, 'method_id = "test-method"', 'method_id = "../test"', "method_id"),
@@ -545,12 +551,13 @@ def test_factors_of_a_network_that_no_source_measures_are_not_compared(folder):
 # The command
 
 
-def test_check_says_what_it_checked_in_two_lines(capsys):
+def test_check_says_what_it_checked_in_three_lines(capsys):
     assert main(["check"]) == 0
 
     said = capsys.readouterr().out
-    assert "2 sets, 8 values, 3 sources, 2 assignments" in said
-    assert len(said.splitlines()) == 2
+    assert "3 sets, 12 values, 5 parameters, 6 sources, 2 assignments, 8 hypotheses" in said
+    assert "not yet frozen" not in said
+    assert len(said.splitlines()) == 3
 
 
 def test_check_of_a_refused_folder_says_why_and_fails(folder, capsys):

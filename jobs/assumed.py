@@ -1,0 +1,45 @@
+"""What a month takes for granted: the hypotheses in force that decide components of it, and those whose expiry day is past."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from factors.hypotheses import Hypothesis, Touches, hypotheses_of
+from factors.reading import FactorError
+from jobs.run import Refused
+from jobs.workplace import Workplace
+from schemas.tables import ESTIMATED
+
+
+def decided_by(touches: Touches) -> Column:
+    """The component is one that the hypothesis decides, of a row of ``estimated``."""
+    return {
+        "every": F.lit(True),
+        "volume": F.col("component") == "volume",
+        "subscription": F.col("component") == "subscription",
+        "mobile": F.col("network") == "mobile",
+        "roaming": F.col("roaming_zone") == "roaming",
+        "estimated": F.col("is_estimated"),
+        "national_default": F.col("is_national_default"),
+    }[touches]
+
+
+def assumed(workplace: Workplace, usage_month: date) -> tuple[Hypothesis, ...]:
+    """The hypotheses in force for a month, by id. Raises Refused if they cannot be read."""
+    try:
+        return hypotheses_of(workplace.settings.factors, usage_month)
+    except FactorError as error:
+        raise Refused(str(error)) from None
+
+
+def expired_hypotheses(workplace: Workplace, usage_month: date) -> tuple[str, ...]:
+    """Ids of the hypotheses that decide a component of a month's estimate and whose expiry day came before the month ended."""
+    expired = [hypothesis for hypothesis in assumed(workplace, usage_month) if hypothesis.is_expired(usage_month)]
+    if not expired:
+        return ()
+    estimated = workplace.lake.read(ESTIMATED).where(F.col("usage_month") == F.lit(usage_month))
+    touched = estimated.agg(*[F.bool_or(decided_by(h.touches)).alias(str(n)) for n, h in enumerate(expired)]).collect()[0]
+    return tuple(hypothesis.id for hypothesis, is_touched in zip(expired, touched, strict=True) if is_touched)
