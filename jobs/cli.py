@@ -84,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--subscription", required=True, help="the operator's subscription id")
     show.add_argument("--lang", choices=("fr", "en"), default="fr")
     _month(show, is_required=True)
+    why = command("explain", _explain, "what was published of a subscription and why, worked out a second time")
+    why.add_argument("--subscription", required=True, help="the operator's subscription id")
+    _revision(why)
+    why.add_argument("--json", action="store_true", help="as JSON")
+    _month(why, is_required=True)
     key = command("key", _key, "the subscription_key of a subscription id")
     key.add_argument("subscription")
     _month(key, is_required=False)
@@ -125,6 +130,10 @@ _STAGE_HELP = {
 
 def _month(parser: argparse.ArgumentParser, is_required: bool) -> None:
     parser.add_argument("--month", required=is_required, metavar="YYYY-MM")
+
+
+def _revision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--revision", type=int, metavar="N", help="revision of the month; the one that counts if none is named")
 
 
 def _run(call: argparse.Namespace, settings: Settings) -> None:
@@ -190,6 +199,20 @@ def _show(call: argparse.Namespace, settings: Settings) -> None:
         if row is None:
             raise Refused(f"nothing is published for this subscription in {call.month}")
         say(customer.words(row, serving.method_text(connection, row["method_id"], call.lang), call.lang))
+
+
+def _explain(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import explain, explain_words
+
+    month = usage_month(call.month)
+    explained = explain.explain(settings, month, _subscription_key(settings, call.subscription, month), call.revision)
+    if call.json:
+        say(explain_words.as_json(explained))
+    else:
+        for line in explain_words.in_words(explained):
+            say(line)
+    if not explained.agrees:
+        raise Refused(f"the published row is not what the stored volumes give: {len(explained.differences)} differences")
 
 
 def _key(call: argparse.Namespace, settings: Settings) -> None:
