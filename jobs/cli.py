@@ -78,7 +78,15 @@ def _parser() -> argparse.ArgumentParser:
 
     _month(command("run", _run, "run all stages of a month in one process"), is_required=True)
     for stage in STAGES:
-        _month(command(stage, _stage, _STAGE_HELP[stage]), is_required=stage not in ("land", "accept"))
+        added = command(stage, _stage, _STAGE_HELP[stage])
+        if stage == "verify":
+            either = added.add_mutually_exclusive_group(required=True)
+            either.add_argument(
+                "file", nargs="?", type=Path, metavar="FILE", help="a pack, to be verified without lake or network"
+            )
+            either.add_argument("--month", metavar="YYYY-MM")
+        else:
+            _month(added, is_required=stage not in ("land", "accept"))
     _month(command("summary", _summary, "what became of a month's records, and what was published"), is_required=True)
     show = command("show", _show, "a subscription's month as the customer area words it")
     show.add_argument("--subscription", required=True, help="the operator's subscription id")
@@ -89,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     _revision(why)
     why.add_argument("--json", action="store_true", help="as JSON")
     _month(why, is_required=True)
+    packed = command("pack", _pack, "write all that a month's figures were worked out from, to be verified without the lake")
+    _month(packed, is_required=True)
+    _revision(packed)
+    packed.add_argument("--out", required=True, type=Path, metavar="FILE")
     key = command("key", _key, "the subscription_key of a subscription id")
     key.add_argument("subscription")
     _month(key, is_required=False)
@@ -123,7 +135,7 @@ _STAGE_HELP = {
     "accept": "read registered files into the lake",
     "meter": "add up usage per subscription",
     "estimate": "apply emission factors",
-    "verify": "judge whether the month is fit to publish",
+    "verify": "judge whether the month is fit to publish; or, of a pack, whether its figures follow from its input",
     "publish": "publish the month to the ledger, the table and PostgreSQL",
 }
 
@@ -151,6 +163,9 @@ def _run(call: argparse.Namespace, settings: Settings) -> None:
 
 
 def _stage(call: argparse.Namespace, settings: Settings) -> None:
+    if getattr(call, "file", None):
+        _verify_pack(call.file)
+        return
     from jobs import stages, summary
     from jobs.workplace import workplace
 
@@ -213,6 +228,27 @@ def _explain(call: argparse.Namespace, settings: Settings) -> None:
             say(line)
     if not explained.agrees:
         raise Refused(f"the published row is not what the stored volumes give: {len(explained.differences)} differences")
+
+
+def _pack(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.pack import pack
+
+    if not call.out.parent.is_dir():
+        raise CallError(f"--out: {call.out.parent} is not a folder")
+    digest = pack(settings, usage_month(call.month), call.revision, call.out)
+    say(f"pack      {call.out}, {call.out.stat().st_size:,} octets; its manifest has SHA-256 {digest}")
+    say("pack      a controlled document: it holds the exact bytes of each subscription (README.txt)")
+
+
+def _verify_pack(file: Path) -> None:
+    from jobs.pack_check import check
+
+    checked = check(file)
+    for line in (*checked.facts, *checked.differences):
+        say(line)
+    if checked.differences:
+        raise Refused(f"{file}: {len(checked.differences):,} differences")
+    say("verified    every hash, every row, every sum: no difference")
 
 
 def _key(call: argparse.Namespace, settings: Settings) -> None:

@@ -16,7 +16,9 @@ _CODES = {"V": "read in the primary text", "V2": "known through a secondary sour
 def as_json(explained: Explanation) -> str:
     """Everything as JSON: amounts as text, so that no digit is lost; pseudonyms other than the published key left out."""
     row, published = explained.row, explained.publication
-    usage = [{k: v for k, v in each.items() if k not in ("subscription_key", "network", "attribution")} for each in explained.usage]
+    usage = [
+        {k: v for k, v in each.items() if k not in ("subscription_key", "network", "attribution")} for each in explained.usage
+    ]
     return json.dumps(
         {
             "published": row,
@@ -69,6 +71,7 @@ def in_words(explained: Explanation) -> Iterator[str]:
 def _published(explained: Explanation) -> Mapping[str, str]:
     row = explained.row
     interval = [row["footprint_gco2e_low"], row["footprint_gco2e_high"]]
+    default = ", national default" if row["is_national_default"] else ""
     lost = " (records of it are known to be lost)" if explained.subscribed["is_estimated"] else ""
     return {
         "network, brand": f"{row['network']}, {row['brand']}, active on {explained.subscribed['active_days']} days",
@@ -77,15 +80,17 @@ def _published(explained: Explanation) -> Mapping[str, str]:
         "of which": f"volume {row['volume_gco2e']}, subscription {row['subscription_gco2e']}",
         "interval": "the source gives none" if None in interval else f"{interval[0]} to {interval[1]} gCO2e",
         "estimated data": ("yes" if row["is_estimated"] else "no") + lost,
-        "factor set, method": f"{row['factor_set']}{', national default' if row['is_national_default'] else ''}, {row['method_id']}",
+        "factor set, method": f"{row['factor_set']}{default}, {row['method_id']}",
     }
 
 
 def _components(explained: Explanation) -> Iterator[str]:
     for each in explained.components:
         what = " ".join(filter(None, (each["component"], each["access_technology"], each["roaming_zone"])))
-        yield f"  {what:<26}{each['quantity']} {each['quantity_unit']} × {_short(each['factor'])} {each['factor_unit']} = {each['gco2e']}"
-        yield f"  {'':<26}{each['factor_id']} ({each['status']}, {each['mark']}: {_CODES[each['mark']]}) from {each['citation']['key']}"
+        quantity, factor = f"{each['quantity']} {each['quantity_unit']}", f"{_short(each['factor'])} {each['factor_unit']}"
+        checked = f"{each['mark']}: {_CODES[each['mark']]}"
+        yield f"  {what:<26}{quantity} × {factor} = {each['gco2e']}"
+        yield f"  {'':<26}{each['factor_id']} ({each['status']}, {checked}) from {each['citation']['key']}"
 
 
 def _citation(component: Mapping[str, Any]) -> Iterator[str]:
@@ -111,7 +116,8 @@ def _provenance(found: Mapping[str, Any]) -> Iterator[str]:
         return
     yield "sources"
     for used in found["usage"]:
-        yield f"  {used['source']}, {used['access_technology'] or 'technology not named'}, {used['roaming_zone']}: {_counts(used)}"
+        technology = used["access_technology"] or "technology not named"
+        yield f"  {used['source']}, {technology}, {used['roaming_zone']}: {_counts(used)}"
     rejected = ", ".join(f"{r['records']:,} {r['reason'].replace('_', ' ')} ({r['source']})" for r in found["rejected"])
     yield f"  not counted: {rejected or 'no record that is known to be its own'}"
     yield f"files          {len(found['files']):,}"
@@ -131,11 +137,12 @@ def _counts(row: Mapping[str, Any]) -> str:
 
 def _publication(explained: Explanation) -> Mapping[str, str]:
     published, verdict = explained.publication, explained.verdict
+    judged = ", ".join(f"{verdict[name]} {name}" for name in ("rules", "failures", "warnings"))
     return {
-        "revision": f"{published['revision']}, publication {published['publication_id']}, {published['published_at']:%Y-%m-%d %H:%M:%S} UTC",
+        "revision": f"{published['revision']}, publication {published['publication_id']}",
+        "published at": f"{published['published_at']:%Y-%m-%d %H:%M:%S} UTC",
         "reason": published["reason"],
-        "verdict": f"{verdict['verdict_id']}: {verdict['rules']} rules, {verdict['failures']} failures, {verdict['warnings']} warnings; "
-        f"{verdict['summary']}",
+        "verdict": f"{verdict['verdict_id']}: {judged}; {verdict['summary']}",
         "code version": published["code_version"],
         "factors": f"{published['factors_id']} ({published['factor_sets']})",
         "records up to": f"batch {published['batch_cutoff']}",

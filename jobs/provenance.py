@@ -26,7 +26,8 @@ _SETTLED = """
                 FROM {rejected} WHERE reason = 'duplicate'
             )
             JOIN (
-                SELECT file_number AS of_file, file_hash, max(file_sequence) OVER (PARTITION BY file_hash) AS sequence FROM {landed}
+                SELECT file_number AS of_file, file_hash, max(file_sequence) OVER (PARTITION BY file_hash) AS sequence
+                FROM {landed}
             ) USING (of_file)
             GROUP BY record_key, file_number, record_ordinal
         ) WHERE last = latest
@@ -110,9 +111,7 @@ def _find(connection: duckdb.DuckDBPyConnection, settings: Settings, published: 
     assignments = _SETTLED.format(rows="assignment", rejected=rejected, landed=LANDED.name)
     connection.execute(_HELD.format(assignments=assignments), [key])
     of_month = f"usage_month = DATE '{month}' AND identifier_key IN (SELECT identifier_key FROM held)"
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE record AS SELECT * FROM {visible(ACCEPTED.name, cutoff)} WHERE {of_month}"
-    )
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE record AS SELECT * FROM {visible(ACCEPTED.name, cutoff)} WHERE {of_month}")
     accepted = _SETTLED.format(rows="record", rejected=rejected, landed=LANDED.name)
     deltas = f"SELECT * FROM {DELTAS.name} WHERE {of_month} AND batch_cutoff = {cutoff}"
     connection.execute(_USED.format(accepted=accepted, deltas=deltas, held=_IS_HELD))

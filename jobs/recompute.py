@@ -103,10 +103,8 @@ def components(
     return found
 
 
-def published(
-    subscribed: Mapping[str, Any], metered: Sequence[Mapping[str, Any]], parts: Sequence[Component]
-) -> dict[str, Any]:
-    """The published figures of one subscription and month: every column of ``published`` that is no key and no number of a revision."""
+def published(subscribed: Mapping[str, Any], metered: Sequence[Mapping[str, Any]], parts: Sequence[Component]) -> dict[str, Any]:
+    """The published row of one subscription and month, but for its key and the numbers of its revision."""
     volume, fixed = ([part for part in parts if (part.name == "volume") == is_volume] for is_volume in (True, False))
     gigabytes = reduce(_EXACT.add, (part.quantity for part in volume), Decimal(0))
     grams = _sum(part.gco2e for part in parts)
