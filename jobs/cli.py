@@ -101,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     _month(packed, is_required=True)
     _revision(packed)
     packed.add_argument("--out", required=True, type=Path, metavar="FILE")
+    ask = command("sql", _sql, "ask the lake in SQL: its tables and the audit views; a shell where no query is given")
+    ask.add_argument("query", nargs="?", help="one statement; SELECT * FROM dictionary says what there is")
+    ask.add_argument("--csv", action="store_true", help="as CSV, all rows")
     key = command("key", _key, "the subscription_key of a subscription id")
     key.add_argument("subscription")
     _month(key, is_required=False)
@@ -249,6 +252,16 @@ def _verify_pack(file: Path) -> None:
     if checked.differences:
         raise Refused(f"{file}: {len(checked.differences):,} differences")
     say("verified    every hash, every row, every sum: no difference")
+
+
+def _sql(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.audit_sql import answer, converse, opened
+
+    with opened(settings) as connection:
+        if call.query:
+            answer(connection, call.query, sys.stdout, call.csv)
+        else:
+            converse(connection, sys.stdin, sys.stdout, call.csv)
 
 
 def _key(call: argparse.Namespace, settings: Settings) -> None:

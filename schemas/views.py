@@ -5,6 +5,7 @@ The SQL is what DuckDB and PostgreSQL both read. A view is opened where every ta
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from schemas.table import Column, Table
@@ -49,22 +50,26 @@ class View:
         return self.columns_of.columns
 
     def sql(self, schema: str = "", legal_timezone: str = "Europe/Paris") -> str:
-        """The query, its columns in the order, of the names and of the types declared."""
-        query = self.query.format(schema=schema, legal_timezone=legal_timezone)
-        columns = ", ".join(f"CAST({c.name} AS {_sql_type(c)}) AS {c.name}" for c in self.columns)
-        return f"SELECT {columns} FROM ({query}) AS asked"
+        """The query for DuckDB, its columns in the order, of the names and of the types declared."""
+        return self._typed(schema, legal_timezone, _duckdb_type)
 
-    def postgres_ddl(self, schema: str) -> str:
-        """CREATE VIEW for PostgreSQL, with comments."""
+    def postgres_ddl(self, schema: str, legal_timezone: str = "Europe/Paris") -> str:
+        """CREATE VIEW for PostgreSQL, with comments, safe to repeat."""
         name = f"{schema}.{self.name}"
-        statements = [f"DROP VIEW IF EXISTS {name}", f"CREATE VIEW {name} AS {self.sql(f'{schema}.')}"]
+        query = self._typed(f"{schema}.", legal_timezone, lambda column: column.postgres_type)
+        statements = [f"DROP VIEW IF EXISTS {name}", f"CREATE VIEW {name} AS {query}"]
         statements.append(f"COMMENT ON VIEW {name} IS {_quoted(self.comment)}")
         statements += [f"COMMENT ON COLUMN {name}.{c.name} IS {_quoted(c.comment)}" for c in self.columns]
         return ";\n".join(statements) + ";"
 
+    def _typed(self, schema: str, legal_timezone: str, kind: Callable[[Column], str]) -> str:
+        query = self.query.format(schema=schema, legal_timezone=legal_timezone)
+        columns = ", ".join(f"CAST(asked.{c.name} AS {kind(c)}) AS {c.name}" for c in self.columns)
+        return f"SELECT {columns} FROM ({query}) AS asked"
 
-def _sql_type(column: Column) -> str:
-    return {"STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ"}.get(column.sql_type, column.sql_type)
+
+def _duckdb_type(column: Column) -> str:
+    return {"STRING": "VARCHAR", "BINARY": "BLOB", "TIMESTAMP": "TIMESTAMPTZ"}.get(column.sql_type, column.sql_type)
 
 
 def _quoted(text: str) -> str:
@@ -230,6 +235,7 @@ SOURCE_DAYS = View(
         octets_share_of_median DECIMAL(18,6) COMMENT 'Octets over the median day of the source: under a tenth it is a silent day. Null if the median is 0.'
         nodes            BIGINT    NOT NULL COMMENT 'Network elements that numbered records; 0 if none does.'
         records_numbered BIGINT    NOT NULL COMMENT 'Records with a sequence number.'
+        records_missing  BIGINT    NOT NULL COMMENT 'Sequence numbers that no file of the source holds, missed on this day: records that never came.'
         """,
         key=("source", "day"),
     ),
@@ -242,19 +248,39 @@ SOURCE_DAYS = View(
     + visible("{schema}accepted")
     + """ AS a UNION ALL SELECT source, closed_at, octets_up, octets_down FROM {schema}deltas
         ) AS every GROUP BY 1, 2
-    ), numbered AS (
-        SELECT source, day, count(DISTINCT node) AS nodes, sum(records) AS records FROM """
+    ), ranged AS (
+        SELECT *, max(last_sequence) OVER earlier AS end_before FROM """
     + visible("{schema}completeness")
-    + """ AS c GROUP BY 1, 2
+    + """ AS c
+        WINDOW earlier AS (
+            PARTITION BY source, node ORDER BY first_sequence, last_sequence ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        )
+    ), clustered AS (
+        SELECT *, count(*) FILTER (end_before IS NULL OR first_sequence > end_before) OVER (
+            PARTITION BY source, node ORDER BY first_sequence, last_sequence ROWS UNBOUNDED PRECEDING
+        ) AS cluster
+        FROM ranged
+    ), clusters AS (
+        SELECT source, min(day) AS day, min(first_sequence) - 1 - min(end_before) FILTER (first_sequence > end_before) AS before,
+            max(last_sequence) - min(first_sequence) + 1 - sum(records) AS within
+        FROM clustered GROUP BY source, node, cluster
+    ), missed AS (
+        SELECT source, day, sum(CASE WHEN before BETWEEN 1 AND 1000000 THEN before ELSE 0 END
+            + CASE WHEN within BETWEEN 1 AND 1000000 THEN within ELSE 0 END) AS missing
+        FROM clusters GROUP BY source, day
+    ), numbered AS (
+        SELECT source, day, count(DISTINCT node) AS nodes, sum(records) AS records FROM ranged GROUP BY 1, 2
     ), medians AS (
         SELECT source, median(octets) AS octets FROM came GROUP BY source
     )
     SELECT coalesce(came.source, numbered.source) AS source, coalesce(came.day, numbered.day) AS day,
         coalesce(came.intervals, 0) AS intervals, coalesce(came.octets, 0) AS octets,
         came.octets / nullif(medians.octets, 0) AS octets_share_of_median,
-        coalesce(numbered.nodes, 0) AS nodes, coalesce(numbered.records, 0) AS records_numbered
+        coalesce(numbered.nodes, 0) AS nodes, coalesce(numbered.records, 0) AS records_numbered,
+        coalesce(missed.missing, 0) AS records_missing
     FROM came FULL JOIN numbered ON numbered.source = came.source AND numbered.day = came.day
     LEFT JOIN medians ON medians.source = came.source
+    LEFT JOIN missed ON missed.source = numbered.source AND missed.day = numbered.day
     """,
 )
 
