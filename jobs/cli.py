@@ -104,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     ask = command("sql", _sql, "ask the lake in SQL: its tables and the audit views; a shell where no query is given")
     ask.add_argument("query", nargs="?", help="one statement; SELECT * FROM dictionary says what there is")
     ask.add_argument("--csv", action="store_true", help="as CSV, all rows")
+    beside = command("benchmark", _benchmark, "a month's own ratios beside plausible bands and what others published")
+    _month(beside, is_required=True)
+    _revision(beside)
     key = command("key", _key, "the subscription_key of a subscription id")
     key.add_argument("subscription")
     _month(key, is_required=False)
@@ -262,6 +265,13 @@ def _sql(call: argparse.Namespace, settings: Settings) -> None:
             answer(connection, call.query, sys.stdout, call.csv)
         else:
             converse(connection, sys.stdin, sys.stdout, call.csv)
+
+
+def _benchmark(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.benchmark import benchmark
+
+    for line in benchmark(settings, usage_month(call.month), call.revision):
+        say(line)
 
 
 def _key(call: argparse.Namespace, settings: Settings) -> None:
