@@ -34,6 +34,7 @@ check: setup ## Lint, type-check, and see whether what is generated is fresh.
 	@echo "mypy .setup"; .venv/bin/mypy --no-error-summary --strict .setup/*.py
 	@echo "locks"; .venv/bin/python .setup/lock.py check
 	@echo "factors"; .venv/bin/python -m factors check
+	@echo "data dictionary"; .venv/bin/python -m schemas dictionary --check
 
 bench: setup ## Measure a month beside DuckDB and Polars scripts, RECORDS=5000000[,…] RUNS=3 FORMAT=delimited ENGINES=footprint,duckdb,polars.
 	@$(WITH_ENVIRONMENT) exec python -m tests.bench.month --records "$(RECORDS)" --runs "$(RUNS)" --format "$(FORMAT)" --engines "$(ENGINES)"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from data_quality.rules import Rule
+from data_quality.rules import MARKS, Rule
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when Great Expectations is imported
 
@@ -71,7 +71,8 @@ def _expectation(measurement: Measurement) -> object:
     from great_expectations.expectations import ExpectColumnValuesToBeBetween
 
     rule = measurement.rule
-    notes = [rule.description, *([f"Limit: {rule.source}."] if rule.source else [])]
+    checked = f" Checked: {MARKS[rule.mark]}." if rule.mark else ""
+    notes = [rule.description, *([f"Limit: {rule.source}.{checked}"] if rule.source else [])]
     return ExpectColumnValuesToBeBetween(
         column=measurement.column,
         min_value=None if rule.lowest is None else float(rule.lowest),

@@ -11,6 +11,21 @@ from typing import Any
 
 LIMITS = Path(__file__).with_name("limits.toml")
 EVERY_NETWORK = "all"
+MARKS = {
+    "V": "read in the primary text",
+    "V2": "secondary source only",
+    "D": "own arithmetic",
+    "R": "recalled, not looked up",
+    "?": "not verified",
+}
+"""How a published figure or a band was checked."""
+SLIPS = {
+    8: "bits and bytes",
+    1_000: "a step of kilo, mega, giga",
+    1_000_000: "two steps of kilo, mega, giga",
+    1_000_000_000: "bytes and gigabytes",
+}
+"""Mistakes of a unit by what they multiply with."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class Rule:
         plausible_from: subscriptions from which on the rule can block.
         description: the rule in a sentence.
         source: where the limit comes from; None where it follows from the rule itself.
+        mark: how a band with a source was checked; one of ``MARKS``.
     """
 
     name: str
@@ -38,6 +54,27 @@ class Rule:
     plausible_from: int
     description: str
     source: str | None
+    mark: str | None = None
+
+    def passes(self, measured: Decimal) -> bool:
+        """The value lies within the limits."""
+        return (self.lowest is None or self.lowest <= measured) and (self.highest is None or measured <= self.highest)
+
+    def slip(self, measured: Decimal) -> str | None:
+        """The mistake of a unit that would explain a value outside its band; None if none would, or it is inside.
+
+        >>> mobile = Rule("mean_gigabytes_per_subscription", "mobile", Decimal(4), Decimal(50), "GB", True, 0, "", None)
+        >>> mobile.slip(Decimal(112))
+        '8 times too much: bits and bytes?'
+        """
+        if self.highest is None or not self.highest or self.passes(measured):
+            return None
+        for times, meaning in SLIPS.items():
+            if measured > self.highest and self.passes(measured / times):
+                return f"{times:,} times too much: {meaning}?"
+            if measured and measured < self.highest and self.passes(measured * times):
+                return f"{times:,} times too little: {meaning}?"
+        return None
 
 
 def read_rules(path: Path = LIMITS) -> dict[tuple[str, str | None], Rule]:
@@ -74,4 +111,5 @@ def _rule(name: str, network: str | None, settings: dict[str, Any]) -> Rule:
         settings.get("plausible_from", 0),
         settings["description"],
         settings.get("source"),
+        settings.get("mark"),
     )

@@ -9,6 +9,8 @@ from pyspark.sql import functions as F
 
 from factors.hypotheses import Hypothesis, Touches, hypotheses_of
 from factors.reading import FactorError
+from jobs import ledger
+from jobs.month import of_month
 from jobs.run import Refused
 from jobs.workplace import Workplace
 from schemas.tables import ESTIMATED
@@ -36,10 +38,11 @@ def assumed(workplace: Workplace, usage_month: date) -> tuple[Hypothesis, ...]:
 
 
 def expired_hypotheses(workplace: Workplace, usage_month: date) -> tuple[str, ...]:
-    """Ids of the hypotheses that decide a component of a month's estimate and whose expiry day came before the month ended."""
+    """Ids of the hypotheses that decide a component of a month's next revision and that expired before the month ended."""
     expired = [hypothesis for hypothesis in assumed(workplace, usage_month) if hypothesis.is_expired(usage_month)]
     if not expired:
         return ()
-    estimated = workplace.lake.read(ESTIMATED).where(F.col("usage_month") == F.lit(usage_month))
+    revision = ledger.next_revision(workplace.lake, usage_month)
+    estimated = of_month(workplace.lake.read(ESTIMATED), usage_month, revision)
     touched = estimated.agg(*[F.bool_or(decided_by(h.touches)).alias(str(n)) for n, h in enumerate(expired)]).collect()[0]
     return tuple(hypothesis.id for hypothesis, is_touched in zip(expired, touched, strict=True) if is_touched)

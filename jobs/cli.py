@@ -79,7 +79,15 @@ def _parser() -> argparse.ArgumentParser:
 
     _month(command("run", _run, "run all stages of a month in one process"), is_required=True)
     for stage in STAGES:
-        _month(command(stage, _stage, _STAGE_HELP[stage]), is_required=stage not in ("land", "accept"))
+        added = command(stage, _stage, _STAGE_HELP[stage])
+        if stage == "verify":
+            either = added.add_mutually_exclusive_group(required=True)
+            either.add_argument(
+                "file", nargs="?", type=Path, metavar="FILE", help="a pack, to be verified without lake or network"
+            )
+            either.add_argument("--month", metavar="YYYY-MM")
+        else:
+            _month(added, is_required=stage not in ("land", "accept"))
     _month(command("summary", _summary, "what became of a month's records, and what was published"), is_required=True)
     standing = command("calendar", _calendar, "where each month stands: open, provisional, closed or restated, and what is held")
     standing.add_argument("--json", action="store_true", help="as JSON, amounts as text")
@@ -91,6 +99,21 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--subscription", required=True, help="the operator's subscription id")
     show.add_argument("--lang", choices=("fr", "en"), default="fr")
     _month(show, is_required=True)
+    why = command("explain", _explain, "what was published of a subscription and why, worked out a second time")
+    why.add_argument("--subscription", required=True, help="the operator's subscription id")
+    _revision(why)
+    why.add_argument("--json", action="store_true", help="as JSON")
+    _month(why, is_required=True)
+    packed = command("pack", _pack, "write all that a month's figures were worked out from, to be verified without the lake")
+    _month(packed, is_required=True)
+    _revision(packed)
+    packed.add_argument("--out", required=True, type=Path, metavar="FILE")
+    ask = command("sql", _sql, "ask the lake in SQL: its tables and the audit views; a shell where no query is given")
+    ask.add_argument("query", nargs="?", help="one statement; SELECT * FROM dictionary says what there is")
+    ask.add_argument("--csv", action="store_true", help="as CSV, all rows")
+    beside = command("benchmark", _benchmark, "a month's own ratios beside plausible bands and what others published")
+    _month(beside, is_required=True)
+    _revision(beside)
     key = command("key", _key, "the subscription_key of a subscription id")
     key.add_argument("subscription")
     _month(key, is_required=False)
@@ -130,13 +153,17 @@ _STAGE_HELP = {
     "accept": "read registered files into the lake",
     "meter": "add up usage per subscription",
     "estimate": "apply emission factors",
-    "verify": "judge whether the month is fit to publish",
+    "verify": "judge whether the month is fit to publish; or, of a pack, whether its figures follow from its input",
     "publish": "publish the month to the ledger, the table and PostgreSQL",
 }
 
 
 def _month(parser: argparse.ArgumentParser, is_required: bool) -> None:
     parser.add_argument("--month", required=is_required, metavar="YYYY-MM")
+
+
+def _revision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--revision", type=int, metavar="N", help="revision of the month; the one that counts if none is named")
 
 
 def _run(call: argparse.Namespace, settings: Settings) -> None:
@@ -154,6 +181,9 @@ def _run(call: argparse.Namespace, settings: Settings) -> None:
 
 
 def _stage(call: argparse.Namespace, settings: Settings) -> None:
+    if getattr(call, "file", None):
+        _verify_pack(call.file)
+        return
     from jobs import stages, summary
     from jobs.workplace import workplace
 
@@ -224,6 +254,58 @@ def _show(call: argparse.Namespace, settings: Settings) -> None:
             raise Refused(f"nothing is published for this subscription in {call.month}")
         say(customer.words(row, serving.method_text(connection, row["method_id"], call.lang), call.lang))
         say(customer.revision_words(row, *serving.change_of(connection, row), call.lang))
+
+
+def _explain(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import explain, explain_words
+
+    month = usage_month(call.month)
+    explained = explain.explain(settings, month, _subscription_key(settings, call.subscription, month), call.revision)
+    if call.json:
+        say(explain_words.as_json(explained))
+    else:
+        for line in explain_words.in_words(explained):
+            say(line)
+    if not explained.agrees:
+        raise Refused(f"the published row is not what the stored volumes give: {len(explained.differences)} differences")
+
+
+def _pack(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.pack import pack
+
+    if not call.out.parent.is_dir():
+        raise CallError(f"--out: {call.out.parent} is not a folder")
+    digest = pack(settings, usage_month(call.month), call.revision, call.out)
+    say(f"pack      {call.out}, {call.out.stat().st_size:,} octets; its manifest has SHA-256 {digest}")
+    say("pack      a controlled document: it holds the exact bytes of each subscription (README.txt)")
+
+
+def _verify_pack(file: Path) -> None:
+    from jobs.pack_check import check
+
+    checked = check(file)
+    for line in (*checked.facts, *checked.differences):
+        say(line)
+    if checked.differences:
+        raise Refused(f"{file}: {len(checked.differences):,} differences")
+    say("verified    every hash, every row, every sum: no difference")
+
+
+def _sql(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.audit_sql import answer, converse, opened
+
+    with opened(settings) as connection:
+        if call.query:
+            answer(connection, call.query, sys.stdout, call.csv)
+        else:
+            converse(connection, sys.stdin, sys.stdout, call.csv)
+
+
+def _benchmark(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.benchmark import benchmark
+
+    for line in benchmark(settings, usage_month(call.month), call.revision):
+        say(line)
 
 
 def _key(call: argparse.Namespace, settings: Settings) -> None:

@@ -12,6 +12,7 @@ from jobs.postgres import speaking
 from jobs.run import CallError
 from schemas.table import Table
 from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, RESTATEMENTS, REVISIONS, VERDICTS
+from schemas.views import VIEWS as AUDIT_VIEWS
 
 SCHEMA = "footprint"
 
@@ -44,8 +45,8 @@ READERS = {
     "footprint_billing": ("published", "publications", "corrections"),
     "footprint_portal": ("published", "method_texts"),
     "footprint_auditor": (
-        *("published", "publications", "method_texts", "revisions", "verdicts", "published_history"),
-        *("restatements", "corrections"),
+        *("published", "publications", "method_texts", "revisions", "verdicts"),
+        *("restatements", "corrections", "published_history", "publication_history"),
     ),
 }
 """What each role may read. None may write."""
@@ -53,21 +54,8 @@ READERS = {
 _INDEXES = "CREATE INDEX IF NOT EXISTS published_by_month ON footprint.published (usage_month)"
 """Billing reads a month. The keys serve the rest: a subscription's revisions are found by publication, of which there are few."""
 
-_VIEWS = """
-DROP VIEW IF EXISTS footprint.published_history;
-CREATE VIEW footprint.published_history AS
-SELECT revisions.*, ledger.reason, ledger.published_at, ledger.publication_id = ledger.current_id AS is_current
-FROM footprint.revisions
-JOIN (
-    SELECT publication_id, usage_month, reason, published_at, max(publication_id) OVER (PARTITION BY usage_month) AS current_id
-    FROM footprint.publications
-) AS ledger
-ON ledger.publication_id = revisions.publication_id AND ledger.usage_month = revisions.usage_month;
-COMMENT ON VIEW footprint.published_history IS 'Every row that was ever published, with why, when, and whether it still stands.';
-COMMENT ON COLUMN footprint.published_history.reason IS 'Why it was published.';
-COMMENT ON COLUMN footprint.published_history.published_at IS 'When it was published.';
-COMMENT ON COLUMN footprint.published_history.is_current IS 'It is the latest publication of its month.';
-"""
+VIEWS = tuple(view for view in AUDIT_VIEWS if all(table in TABLES for table in view.reads))
+"""The audit views whose tables are copied. The others read records and balances, which stay in the lake: ``footprint sql``."""
 
 _STATE = """
 SELECT (SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %(schema)s),
@@ -137,7 +125,12 @@ def _make_inner(connection: psycopg.Connection) -> None:
 
 
 def _declared() -> list[str]:
-    return [*(table.postgres_ddl(SCHEMA) for table in TABLES), _INDEXES, _VIEWS, *_rights()]
+    return [
+        *(table.postgres_ddl(SCHEMA) for table in TABLES),
+        _INDEXES,
+        *(view.postgres_ddl(SCHEMA) for view in VIEWS),
+        *_rights(),
+    ]
 
 
 def _rights() -> Iterable[str]:

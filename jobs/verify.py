@@ -21,10 +21,21 @@ from jobs.assumed import expired_hypotheses
 from jobs.batches import AsOf
 from jobs.completeness import Gap, gaps_of_month
 from jobs.land import read_deliveries, sequence_gaps
+from jobs.legal_calendar import months_before
 from jobs.month import delivery_ranks, factors_of, of_month, used_records
 from jobs.run import Refused, code_version
 from jobs.workplace import Workplace
-from schemas.tables import COUNTER_BALANCES, ESTIMATED, EVIDENCE, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, VERDICTS
+from schemas.tables import (
+    COUNTER_BALANCES,
+    ESTIMATED,
+    EVIDENCE,
+    FILE_BALANCES,
+    METERED,
+    PUBLISHED,
+    REJECTED,
+    SUBSCRIBED,
+    VERDICTS,
+)
 
 _OCTETS_PER_GIGABYTE = 1_000_000_000
 _QUARTER_US = 15 * 60 * 1_000_000
@@ -203,7 +214,7 @@ def _reconciled(
     held = sum(row.up + row.down for (_, attribution), row in by_attribution.items() if attribution == "holder")
     yield "octets_lost_in_metering", EVERY_NETWORK, sum(daily.values()) - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
-    counted = _counted_octets(workplace, *state)
+    counted, before = _counted_octets(workplace, *state), _published_before(workplace, state[0])
     for network, row in _components(of_month(lake.read(ESTIMATED), *state)).items():
         active = subscriptions.get(network, 0)
         yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * _OCTETS_PER_GIGABYTE)
@@ -212,6 +223,26 @@ def _reconciled(
         yield "inexact_products", network, row.inexact
         yield "mean_gigabytes_per_subscription", network, Decimal(row.gigabytes) / active if active else None
         yield "mean_gco2e_per_subscription", network, Decimal(row.gco2e) / active if active else None
+        yield "volume_gco2e_per_gigabyte", network, Decimal(row.volume_gco2e) / row.gigabytes if row.gigabytes else None
+        yield "subscription_gco2e_per_subscription", network, Decimal(row.gco2e - row.volume_gco2e) / active if active else None
+        yield from _against_before(before.get(network), network, row, active)
+
+
+def _against_before(before: Any, network: str, row: Any, active: int) -> Found:
+    """Means of a month over those of the month before; None where there is nothing to compare with."""
+    gigabytes = before and active and Decimal(before.octets) / before.subscriptions / _OCTETS_PER_GIGABYTE
+    yield "gigabytes_against_month_before", network, Decimal(row.gigabytes) / active / gigabytes if gigabytes else None
+    grams = before and active and Decimal(before.gco2e) / before.subscriptions
+    yield "gco2e_against_month_before", network, Decimal(row.gco2e) / active / grams if grams else None
+
+
+def _published_before(workplace: Workplace, usage_month: date) -> dict[str, Any]:
+    """Sums of the month before by network, as published; nothing if it was not."""
+    before = of_month(workplace.lake.read(PUBLISHED), months_before(usage_month, 1))
+    sums = before.groupBy("network").agg(
+        F.count("*").alias("subscriptions"), F.sum("data_volume_bytes").alias("octets"), F.sum("footprint_gco2e").alias("gco2e")
+    )
+    return {row.network: row for row in sums.collect()}
 
 
 def _counted_octets(workplace: Workplace, usage_month: date, revision: int) -> dict[str, int]:
@@ -244,6 +275,7 @@ def _components(estimated: DataFrame) -> dict[str, Any]:
         F.count_distinct(identity).alias("distinct_components"),
         F.count_if(distance > F.lit(Decimal("0.0000000000005"))).alias("inexact"),
         F.sum("gco2e").alias("gco2e"),
+        F.sum(F.when(is_volume, F.col("gco2e")).otherwise(0)).alias("volume_gco2e"),
     )
     return {row.network: row for row in rows.collect()}
 
@@ -269,7 +301,9 @@ def _in_words(measurement: Measurement) -> str:
     bounds = " to ".join(str(limit) for limit in (rule.lowest, rule.highest) if limit is not None)
     measured = format((measurement.measured or Decimal(0)).normalize(), "f")
     allowed = f"{'up to ' if rule.lowest is None else ''}{bounds}"
-    named = f" ({', '.join(measurement.named)})" if measurement.named else ""
+    slip = None if measurement.measured is None else rule.slip(measurement.measured)
+    told = [*measurement.named, *([slip] if slip else [])]
+    named = f" ({', '.join(told)})" if told else ""
     return f"{rule.name} of {measurement.network} is {measured} {rule.unit}{named}, allowed {allowed}"
 
 

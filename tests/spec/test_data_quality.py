@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from data_quality.benchmarks import read_benchmarks
 from data_quality.judge import Measurement, judge
-from data_quality.rules import EVERY_NETWORK, LIMITS, Rule, read_rules, rule_for
+from data_quality.rules import EVERY_NETWORK, LIMITS, MARKS, Rule, read_rules, rule_for
 
 NETWORKS = ("fixed", "mobile", EVERY_NETWORK)
 SHARE = Rule("share", None, None, Decimal("0.02"), "share", True, 0, "A share.", "a choice")
@@ -56,6 +57,65 @@ def test_every_rule_that_verify_measures_is_declared_and_every_declared_rule_is_
     measured = set(re.findall(r'yield "(\w+)"', (LIMITS.parent.parent / "jobs" / "verify.py").read_text(encoding="utf-8")))
 
     assert measured == {name for name, _ in read_rules()}
+
+
+def test_every_band_that_rests_on_published_figures_says_how_they_were_checked():
+    for rule in read_rules().values():
+        is_choice = rule.source is None or rule.source.startswith("operator's choice")
+        assert is_choice == (rule.mark is None), f"{rule.name} of {rule.network}"
+        assert rule.mark is None or rule.mark in MARKS
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "sound"),
+    [
+        # A month as the national factors give it: 15 GB and 225 GB, 12.3 and 1.75 g/GB, 475 and 4,175 g.
+        ("mean_gigabytes_per_subscription", "mobile", "15"),
+        ("mean_gigabytes_per_subscription", "fixed", "225"),
+        ("volume_gco2e_per_gigabyte", "mobile", "12.3"),
+        ("subscription_gco2e_per_subscription", "fixed", "4175"),
+        ("gigabytes_against_month_before", "mobile", "1.1"),
+        ("gco2e_against_month_before", "fixed", "0.9"),
+    ],
+)
+@pytest.mark.parametrize("times", [8, 1000])
+def test_a_slip_of_a_unit_is_outside_the_band_in_either_direction_and_named(name, network, sound, times):
+    rule = rule_for(read_rules(), name, network)
+
+    assert rule.slip(Decimal(sound)) is None
+    assert str(rule.slip(Decimal(sound) * times)).startswith(f"{times:,} times too much: ")
+    assert str(rule.slip(Decimal(sound) / times)).startswith(f"{times:,} times too little: ")
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [("5", "40"), ("50", "6.25"), ("60", "480"), ("100", "800")],
+)
+def test_what_a_wide_band_lets_pass_the_month_before_does_not(before, now):
+    rules = read_rules()
+    bands = [rules["mean_gigabytes_per_subscription", network] for network in ("fixed", "mobile")]
+    assert any(band.passes(Decimal(before)) and band.passes(Decimal(now)) for band in bands)
+
+    assert not rules["gigabytes_against_month_before", None].passes(Decimal(now) / Decimal(before))
+
+
+def test_a_value_outside_its_band_that_no_slip_explains_is_not_given_one():
+    band = rule_for(read_rules(), "mean_gigabytes_per_subscription", "mobile")
+
+    assert not band.passes(Decimal(3))
+    assert BAND.slip(Decimal("0.0000001")) is None
+    assert ZERO.slip(Decimal(8)) is None
+
+
+def test_every_published_figure_to_compare_with_has_a_band_a_source_and_a_mark():
+    rules = read_rules()
+
+    for other in read_benchmarks():
+        rule = rule_for(rules, other.measure, other.network)
+        assert rule.unit == other.unit
+        assert rule.passes(other.value), f"{other.of}: {other.value} is outside the band it helped to set"
+        assert other.source
+        assert other.mark in MARKS
 
 
 @pytest.fixture(scope="module")

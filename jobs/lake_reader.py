@@ -1,0 +1,96 @@
+"""The lake read without Spark: a start of Spark takes longer than any question an auditor asks of one month.
+
+DuckDB holds nothing of its own here: each Delta table is an Arrow dataset of its current version, so the lake cannot be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset
+from deltalake import DeltaTable
+
+from jobs.run import Refused
+from schemas.table import Table
+from schemas.tables import METERED, PUBLICATIONS, SUBSCRIBED
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def reading(root: str, tables: Iterable[Table]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB with tables of a lake under their names; one that was never written has no rows. Instants are in UTC."""
+    connection = duckdb.connect()
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET python_enable_replacements = false")
+        for table in tables:
+            connection.register(table.name, _dataset(root, table))
+        yield connection
+    finally:
+        connection.close()
+
+
+def _dataset(root: str, table: Table) -> Any:
+    # Hadoop calls the store s3a, the others s3.
+    place = f"{root}/{table.name}".replace("s3a://", "s3://", 1)
+    if not DeltaTable.is_deltatable(place):
+        return pa.dataset.dataset(pa.Table.from_pylist([], schema=table.arrow_schema))
+    return DeltaTable(place).to_pyarrow_dataset()
+
+
+def rows(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    """Rows of a query by column name."""
+    found = connection.execute(query, list(parameters))
+    names = [column[0] for column in found.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def publication(connection: duckdb.DuckDBPyConnection, usage_month: date, revision: int | None) -> Row:
+    """The publication of a month: the one that counts, or that of a revision. Raises Refused, naming what there is."""
+    ledger = f"SELECT * FROM {PUBLICATIONS.name} WHERE usage_month = ? ORDER BY publication_id"
+    found = rows(connection, ledger, [usage_month])
+    if not found:
+        raise Refused(f"nothing is published for {usage_month:%Y-%m}")
+    if revision is None:
+        return found[-1]
+    for row in found:
+        if row["revision"] == revision:
+            return row
+    there = ", ".join(str(row["revision"]) for row in found)
+    raise Refused(f"{usage_month:%Y-%m} has no revision {revision}: published are {there}")
+
+
+def stage_rows(connection: duckdb.DuckDBPyConnection, table: Table, published: Mapping[str, Any]) -> str:
+    """A query in parentheses: the rows of ``metered``, ``subscribed`` or ``estimated`` that a publication was made of.
+
+    Raises:
+        Refused: they are no longer kept; the month was worked out anew since.
+    """
+    of_month = f"usage_month = DATE '{published['usage_month']}'"
+    if "revision" in connection.table(table.name).columns:
+        return f"(SELECT * FROM {table.name} WHERE {of_month} AND revision = {int(published['revision'])})"
+    kept = connection.execute(f"SELECT DISTINCT batch_cutoff FROM {table.name} WHERE {of_month}").fetchall()
+    if [cutoff for (cutoff,) in kept] != [published["batch_cutoff"]] and kept:
+        raise Refused(
+            f"revision {published['revision']} of {published['usage_month']:%Y-%m} cannot be worked out again: "
+            f"{table.name} holds the month as it was counted for another revision"
+        )
+    return f"(SELECT * FROM {table.name} WHERE {of_month})"
+
+
+def inputs(
+    connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any], subscription_key: bytes
+) -> tuple[Row | None, list[Row]]:
+    """What a subscription's figure was worked out from: its row of ``subscribed``, and its rows of ``metered`` in their order."""
+    subscribed = f"SELECT * FROM {stage_rows(connection, SUBSCRIBED, published)} WHERE subscription_key = ?"
+    metered = f"""
+        SELECT * FROM {stage_rows(connection, METERED, published)} WHERE attribution = 'holder' AND subscription_key = ?
+        ORDER BY access_technology, roaming_zone"""
+    found = rows(connection, subscribed, [subscription_key])
+    return (found[0] if found else None), rows(connection, metered, [subscription_key])
