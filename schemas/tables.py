@@ -384,7 +384,7 @@ FACTORS = Table(
     name="factors",
     comment="The emission factors in force for a month, one row per brand, network and component.",
     text="""
-        factor_id        STRING    NOT NULL COMMENT 'Immutable identity: set, network, component and first month.'
+        factor_id        STRING    NOT NULL COMMENT 'Immutable identity: set, network, component and first month; then the version of a correction, and a hash of the parameters of an expression.'
         factor_set       STRING    NOT NULL COMMENT 'Set the factor belongs to.'
         brand            STRING    NOT NULL COMMENT 'Brand of the subscriptions it applies to.'
         network          STRING    NOT NULL COMMENT 'fixed or mobile.'

@@ -5,14 +5,17 @@ from __future__ import annotations
 import tomllib
 from datetime import date, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import factors
-from factors.hypotheses import FILE, Hypothesis, hypotheses_of, read_hypotheses
+from factors.hypotheses import FILE, Hypothesis, Touches, hypotheses_of, read_hypotheses
 from factors.reading import FactorError
+from schemas.tables import ESTIMATED
+from tests.conftest import rows
 
 SHIPPED = Path(factors.__file__).parent
 ENTRY = """
@@ -126,6 +129,36 @@ def test_a_folder_that_registers_none_must_say_so_with_an_empty_file(tmp_path):
         read_hypotheses(tmp_path)
 
     assert read_hypotheses(folder_with(tmp_path, "")) == ()
+
+
+@pytest.mark.spark
+def test_a_hypothesis_decides_the_components_that_it_names(spark):
+    from jobs.assumed import decided_by
+
+    estimated = rows(
+        spark,
+        ESTIMATED,
+        """
+        | factor_id | network | component    | roaming_zone | is_estimated | is_national_default |
+        | home      | mobile  | volume       | home         | false        | false               |
+        | abroad    | mobile  | volume       | roaming      | true         | false               |
+        | line      | fixed   | volume       | home         | false        | true                |
+        | month     | fixed   | subscription |              | false        | true                |
+        """,
+    )
+    decided = {
+        touches: {row.factor_id for row in estimated.where(decided_by(touches)).collect()} for touches in get_args(Touches)
+    }
+
+    assert decided == {
+        "every": {"home", "abroad", "line", "month"},
+        "volume": {"home", "abroad", "line"},
+        "subscription": {"month"},
+        "mobile": {"home", "abroad"},
+        "roaming": {"abroad"},
+        "estimated": {"abroad"},
+        "national_default": {"line", "month"},
+    }
 
 
 def test_an_alternative_is_only_said_where_a_scenario_computes_it():
