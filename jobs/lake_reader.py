@@ -5,6 +5,7 @@ DuckDB holds nothing of its own here: each Delta table is an Arrow dataset of it
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -25,15 +26,20 @@ Row = dict[str, Any]
 @contextmanager
 def reading(root: str, tables: Iterable[Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with tables of a lake under their names; one that was never written has no rows. Instants are in UTC."""
-    connection = duckdb.connect()
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET python_enable_replacements = false")
+    with in_memory() as connection:
         for table in tables:
             connection.register(table.name, _dataset(root, table))
         yield connection
-    finally:
-        connection.close()
+
+
+@contextmanager
+def in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB without a database. What does not fit into memory goes to a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="footprint-duckdb-") as spill, duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute(f"SET temp_directory = '{spill}'")
+        yield connection
 
 
 def _dataset(root: str, table: Table) -> Any:

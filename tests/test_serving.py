@@ -292,7 +292,16 @@ def test_verdict_and_method_texts_are_loaded_with_the_publication(connection):
     ]
 
 
-RELATIONS = ("published", "publications", "revisions", "verdicts", "method_texts", "writers", "published_history")
+RELATIONS = (
+    "published",
+    "publications",
+    "revisions",
+    "verdicts",
+    "method_texts",
+    "writers",
+    "published_history",
+    "publication_history",
+)
 WRITES = (
     "INSERT INTO footprint.publications SELECT * FROM footprint.publications",
     "INSERT INTO footprint.method_texts VALUES ('m', 'fr', '')",
