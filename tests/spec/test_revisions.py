@@ -1,7 +1,5 @@
 """Revisions of a month: which one is next, what was withdrawn in between, and from which counters the month after goes on."""
 
-
-
 from __future__ import annotations
 
 from datetime import date
