@@ -101,8 +101,7 @@ def test_help_lists_every_command(capsys):
     assert code == 0
     more = ("summary", "calendar", "restate", "show", "key", "demo", "reaccept", "serving", "explain", "pack", "sql", "benchmark")
     for command in ("run", *STAGES, *more):
-        assert f"
-    {command}" in out
+        assert f"\n    {command}" in out
 
 
 @pytest.mark.parametrize("month", ["2026", "2026-13", "2026-00", "2026-1", "26-10", "2026-10-01", "october", "2026/10", ""])
