@@ -79,7 +79,7 @@ def explain(settings: Settings, usage_month: date, subscription_key: str, revisi
 
 def catalogue(settings: Settings, connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any]) -> Registry:
     """The factors a publication was worked out with. Raises Refused if the folder of factors says something else now."""
-    brands = connection.execute(f"SELECT DISTINCT brand FROM {stage_rows(connection, SUBSCRIBED, published)}").fetchall()
+    brands = connection.execute(f"SELECT DISTINCT brand FROM {stage_rows(SUBSCRIBED, published)}").fetchall()
     month = published["usage_month"]
     try:
         now = factors_id(in_force(settings.factors, month, [brand for (brand,) in brands]))
@@ -119,7 +119,7 @@ def again(
     if subscribed is None:
         raise Refused(f"{month:%Y-%m}: the subscription is published but not in {SUBSCRIBED.name}: it cannot be explained")
     parts = recompute.components(subscribed, metered, registry, month)
-    estimated = f"SELECT * FROM {stage_rows(connection, ESTIMATED, published)} WHERE subscription_key = ?"
+    estimated = f"SELECT * FROM {stage_rows(ESTIMATED, published)} WHERE subscription_key = ?"
     wrong = recompute.differences(found[0], recompute.published(subscribed, metered, parts))
     wrong += _component_differences(rows(connection, estimated, [key]), parts)
     return Again(found[0], subscribed, metered, parts, wrong)

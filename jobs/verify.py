@@ -306,9 +306,9 @@ def _in_words(measurement: Measurement) -> str:
     measured = format((measurement.measured or Decimal(0)).normalize(), "f")
     allowed = f"{'up to ' if rule.lowest is None else ''}{bounds}"
     slip = None if measurement.measured is None else rule.slip(measurement.measured)
-    told = [*measurement.named, *([slip] if slip else [])]
-    named = f" ({', '.join(told)})" if told else ""
-    return f"{rule.name} of {measurement.network} is {measured} {rule.unit}{named}, allowed {allowed}"
+    named = f" ({', '.join(measurement.named)})" if measurement.named else ""
+    why = f" ({slip})" if slip else ""
+    return f"{rule.name} of {measurement.network} is {measured} {rule.unit}{named}, allowed {allowed}{why}"
 
 
 def latest_verdict(workplace: Workplace, usage_month: date) -> Any:
