@@ -1,4 +1,7 @@
-"""Ways to read the same records, measured in turn on one core; every one must find the same records and octets."""
+"""Ways to read the same records, measured in turn; every one must find the same records and octets.
+
+Seconds are of the processor, all threads together, so that a figure is one of a core however busy the machine is.
+"""
 
 from __future__ import annotations
 
@@ -74,9 +77,9 @@ def measured(comparison: Comparison, runs: int) -> list[Result]:
     for run in range(runs + 1):
         for taken, engine in zip(seconds, comparison.engines, strict=True):
             gc.collect()
-            begun = time.perf_counter()
+            begun = time.process_time()
             found = engine.run(engine.given)
-            elapsed = time.perf_counter() - begun
+            elapsed = time.process_time() - begun
             totals = expected[id(engine.given)]
             assert isinstance(totals, Totals)
             assert found in (totals, totals.records), f"{comparison.format}, {engine.name} found {found}, our reader {totals}"
