@@ -35,9 +35,7 @@ from schemas.tables import READINGS
 from tests.readers.radius_files import read
 
 SERVER = shutil.which("freeradius") or shutil.which("radiusd") or shutil.which("freeradius", path="/usr/sbin")
-MODULES = (
-    next((path.parent for path in sorted(Path("/usr").glob("lib*/**/freeradius*/**/rlm_detail.so"))), None) if SERVER else None
-)
+MODULES = next((path.parent for path in Path("/usr").glob("lib*/freeradius/rlm_detail.so")), None)
 pytestmark = pytest.mark.skipif(
     SERVER is None or MODULES is None,
     reason="FreeRADIUS is not installed (apt-get install freeradius): that the server's own files are read was not tested here",
