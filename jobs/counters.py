@@ -71,7 +71,8 @@ def deltas(
         points = points.unionByName(_carried_points(carried), allowMissingColumns=True)
     grown = _grown(_counted(_ordered(_sessions(points), limits)))
     inside = grown.where(~F.col("is_carried")).where(_touches(month))
-    return _judged(_split(inside, month), resets, month).select(
+    heard = readings.groupBy("source").agg(F.max("closed_at").alias("heard_until"))
+    return _judged(_split(inside, month), resets, heard, month).select(
         F.lit(month.usage_month).alias("usage_month"),
         F.lit(cutoff).cast("bigint").alias("batch_cutoff"),
         *_DELTA_COLUMNS,
@@ -356,14 +357,19 @@ def _split(points: DataFrame, month: Month) -> DataFrame:
     )
 
 
-def _judged(points: DataFrame, resets: DataFrame, month: Month) -> DataFrame:
-    """What is not known exactly, why, and how much it is at most."""
+def _judged(points: DataFrame, resets: DataFrame, heard: DataFrame, month: Month) -> DataFrame:
+    """What is not known exactly, why, and how much it is at most.
+
+    A session is silent by the end of the month, or by the last reading of its source that is known: one that fell silent shortly
+    before the end is told from one that goes on by what came from others since.
+    """
     end = F.lit(month.end)
-    found = _with_resets(points.withColumn("closed_at", F.col("to")), resets)
+    known = points.withColumn("closed_at", F.col("to")).join(F.broadcast(heard), on="source", how="left")
+    found = _with_resets(known, resets)
     silent_from = F.timestamp_micros(_micros(F.col("to")) + F.col("silent_after_s") * _MICROSECONDS)
     is_open = F.col("is_last") & (F.col("status") != "stop")
     is_reset = is_open & F.coalesce(F.col("reset_at") <= end, F.lit(False))
-    is_lost = is_reset | (is_open & (silent_from <= end))
+    is_lost = is_reset | (is_open & (silent_from <= F.greatest(end, F.col("heard_until"))))
     last_moment = F.least(F.coalesce(F.when(is_reset, F.col("reset_at")), end), silent_from)
     coarse = F.col("is_prorated") & (_seconds("from", "to") > F.col("silent_after_s"))
     most = _most_octets("from", "to")
