@@ -86,7 +86,14 @@ class Lake:
         if version is not None:
             reader = reader.option("versionAsOf", version)
         with _redacted(table):
-            return reader.load(self.path(table)).select(*table.names)
+            found = reader.load(self.path(table))
+        missing = [name for name in table.names if name not in found.columns]
+        if missing and version is None:
+            raise Refused(
+                f"{self.path(table)} lacks {', '.join(missing)}: the lake was made by an earlier version of this code. "
+                "Go on with that version, or set FOOTPRINT_LAKE to a new lake and read the files again"
+            )
+        return found.select(*table.names)
 
     def read_files(self, table: Table, files: Sequence[DataFile]) -> DataFrame:
         """Rows of data files under the table that are not part of it yet."""

@@ -337,3 +337,19 @@ def test_what_the_driver_appended_it_need_not_read_again(spark, tmp_path, monkey
     lake.append_rows(ERASURES, [row], 2)
 
     assert [found.asDict() for found in lake.small(ERASURES)] == [row, row]
+
+
+def test_a_lake_of_an_earlier_version_is_refused_with_what_to_do(spark, tmp_path):
+    import dataclasses
+
+    from jobs.lake import Lake
+    from jobs.run import Refused
+
+    lines = [line for line in SUBSCRIBED.text.splitlines() if not line.strip().startswith("revision")]
+    of_month = ("usage_month",)
+    before = dataclasses.replace(SUBSCRIBED, text="\n".join(lines), partitioned_by=of_month, statistics=of_month)
+    old = Lake(spark, str(tmp_path), lambda: None)
+    old.replace_month(before, rows(spark, before, "| subscription_key | network | active_days |\n| ana | mobile | 31 |"), OCTOBER)
+
+    with pytest.raises(Refused, match="lacks revision: the lake was made by an earlier version"):
+        old.read(SUBSCRIBED)
