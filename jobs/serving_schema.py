@@ -166,7 +166,6 @@ def _rights() -> Iterable[str]:
         yield f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"
         yield f"GRANT SELECT ON {', '.join(f'{SCHEMA}.{name}' for name in names)} TO {role}"
 
-
     yield f"GRANT INSERT ON {SCHEMA}.{FEEDBACK.name} TO {PORTAL}"
 
 
