@@ -113,7 +113,7 @@ def test_the_page_fits_complains_of_nothing_and_asks_no_other_host(
     settings: Settings, connection: psycopg.Connection, served: int, browser: Browser, width: int, height: int, scheme: str
 ):
     ours = f"http://127.0.0.1:{served}/"
-    browser.open(f"{ours}?token={token_of(settings, 'ana')}", width, height, scheme)
+    browser.open(f"{ours}?token={token_of(settings, 'ana')}&lang=fr&month=2026-08", width, height, scheme)
     browser.picture(f"portal-{width}-{scheme}")
 
     assert browser.complaints() == []
@@ -125,7 +125,8 @@ def test_the_page_fits_complains_of_nothing_and_asks_no_other_host(
     too_small = "[...document.querySelectorAll('svg text')].filter(t => t.getBoundingClientRect().height < 12).length"
     assert browser.evaluate(too_small) == 0
     outside = """[...document.querySelectorAll('svg text')].filter(t => { const box = t.getBoundingClientRect(),
-        whole = t.ownerSVGElement.getBoundingClientRect(); return box.left < whole.left - 1 || box.right > whole.right + 1 }).length"""
+        whole = t.ownerSVGElement.getBoundingClientRect();
+        return box.left < whole.left - 1 || box.right > whole.right + 1 }).length"""
     assert browser.evaluate(outside) == 0
 
 
@@ -156,7 +157,7 @@ def test_a_screen_reader_is_told_all_of_it(settings: Settings, connection: psyco
 def test_an_answer_is_sent_and_thanked_for_under_the_policy(
     settings: Settings, connection: psycopg.Connection, served: int, browser: Browser
 ):
-    browser.open(f"http://127.0.0.1:{served}/?token={token_of(settings, 'ana')}", 390, 844)
+    browser.open(f"http://127.0.0.1:{served}/?token={token_of(settings, 'ana')}&lang=fr", 390, 844)
     browser.evaluate("document.querySelector('[value=yes]').click(); document.querySelector('button').click()")
     until = time.monotonic() + 30
     while "Merci" not in str(browser.evaluate("document.body.innerText")):
