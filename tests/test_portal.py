@@ -4,6 +4,7 @@ import http.client
 import json
 import logging
 import re
+import socket
 import stat
 import threading
 import time
@@ -509,15 +510,13 @@ def test_months_published_under_an_earlier_key_are_shown_too(settings, connectio
 @pytest.fixture(scope="module")
 def served(settings: Settings) -> Iterator[int]:
     """The port of the service, run as ``make portal`` runs it."""
-    configuration = uvicorn.Config(
-        service.application(settings), port=0, access_log=False, log_level="warning", server_header=False, lifespan="off"
-    )
-    server = uvicorn.Server(configuration)
-    thread = threading.Thread(target=server.run, daemon=True)
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(service.configuration(service.application(settings)))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.02)
-    yield server.servers[0].sockets[0].getsockname()[1]
+    yield listening.getsockname()[1]
     server.should_exit = True
     thread.join(10)
 
@@ -544,8 +543,11 @@ def test_a_token_shows_its_own_subscription_and_no_other(settings, connection, s
     assert key_of(settings, "ana") not in html
 
 
-def test_without_a_valid_token_nothing_is_shown(settings, connection, served):
-    expired = "".join(token_of(settings, "ana").rsplit(".", 1))
+def test_without_a_valid_token_nothing_is_shown(settings, connection, served, monkeypatch):
+    now = time.time()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(time, "time", lambda: now - 16 * 60)
+        expired = token_of(settings, "ana")
     for token in ("", "x", expired, key_of(settings, "ana")):
         status, headers, html = asked(served, f"/?token={token}")
         assert status == 401
@@ -666,6 +668,11 @@ def test_an_issued_token_opens_the_page(settings, connection, served, monkeypatc
     assert cli.main(["portal-token", "--subscription", "ana"]) == 0
 
     assert asked(served, f"/?token={capsys.readouterr().out.strip()}")[0] == 200
+
+
+def test_a_port_that_is_taken_is_said(settings, connection, served):
+    with pytest.raises(CallError, match="choose another --port"):
+        service.serve(settings, "127.0.0.1", served, lambda line: None)
 
 
 def test_what_the_portal_needs_is_declared():

@@ -7,27 +7,28 @@ are for the proxy in front of it.
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from threading import Lock
 from urllib.parse import parse_qs, urlencode
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.portal import rows
 from jobs.portal.equivalences import Equivalences, equivalences
-from jobs.portal.page import Service, notice, page, style_source
+from jobs.portal.hardened import Hardened
+from jobs.portal.page import Service, notice, page
 from jobs.portal.tokens import NotAllowed, Tokens, tokens
 from jobs.portal.wording import LANGUAGES, said
 from jobs.run import CallError, Refused, Settings, usage_month
@@ -57,13 +58,21 @@ def application(settings: Settings) -> Starlette:
 
 
 def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve until interrupted."""
-    import uvicorn
-
+    """Serve until interrupted. Raises CallError if it may not be served, or not there."""
     served = application(settings)
-    say(f"portal    http://{host}:{port}/?token=…; a token to try it with: footprint portal-token --subscription ID")
-    # A request line holds the token, and a client's address is nobody's business: requests are not logged.
-    uvicorn.run(served, host=host, port=port, access_log=False, log_level="warning", server_header=False, lifespan="off")
+    try:
+        listening = socket.create_server((host, port))
+    except OSError as error:
+        raise CallError(f"{host}:{port} cannot be served ({error.strerror}): choose another --port or --host") from None
+    say(f"portal    http://{host}:{listening.getsockname()[1]}/?token=…")
+    say("portal    a token to try it with: footprint portal-token --subscription ID; Ctrl-C ends it")
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(configuration(served)).run(sockets=[listening])
+
+
+def configuration(served: Starlette) -> uvicorn.Config:
+    """How the service is run. A request line holds the token, and a client's address is nobody's business: neither is logged."""
+    return uvicorn.Config(served, access_log=False, log_level="warning", server_header=False, lifespan="off")
 
 
 @dataclass(frozen=True)
@@ -141,39 +150,6 @@ class Portal:
             is_first = number not in self._answered
             self._answered[number] = now + self.tokens.minutes * 60
         return is_first
-
-
-class Hardened:
-    """Headers that every answer carries: nothing is loaded, framed, kept, or told to another site."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap an application."""
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the application does, with the headers."""
-
-        async def hardened(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_headers())
-            await send(message)
-
-        await self.app(scope, receive, hardened if scope["type"] == "http" else send)
-
-
-def _headers() -> dict[str, str]:
-    policy = f"default-src 'none'; style-src {style_source()}; img-src data:; form-action 'self'; base-uri 'none'"
-    return {
-        "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-        "X-Robots-Tag": "noindex",
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    }
 
 
 async def _answer(request: Request, work: Callable[[], Response]) -> Response:
