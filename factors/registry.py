@@ -29,6 +29,7 @@ __all__ = [
     "Registry",
     "check_volume_basis",
     "citation",
+    "drafts",
     "factors_id",
     "in_force",
     "load",
@@ -173,6 +174,16 @@ def of_sets(served: Mapping[str, FactorSet], month: date, as_of: date | None = N
                 raise FactorError(f"set {factor_set.name}: no value for {network}/{component} in {month:%Y-%m}{known_on}")
             found.append(factor(factor_set, compiled(factor_set, value, month, as_of), value, brand))
     return found
+
+
+def drafts(folder: Path, month: date) -> tuple[str, ...]:
+    """Identities of what serves a month, for any brand, and is not frozen: it could be edited unseen. Raises FactorError."""
+    registry = load(folder)
+    serving = [assignment for assignment in registry.assignments if assignment.covers(month)]
+    found = {assignment.identity for assignment in serving}
+    for factor_set in (registry.sets[assignment.factor_set] for assignment in serving):
+        found |= {factor_set.identity(stated) for stated in factor_set.stated if stated.valid_from <= month}
+    return tuple(sorted(found - registry.released))
 
 
 def method_text(folder: Path, method_id: str, language: Language) -> str:

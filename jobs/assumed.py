@@ -1,4 +1,4 @@
-"""What a month takes for granted: the hypotheses in force that decide components of it, and those whose expiry day is past."""
+"""What a month takes for granted: hypotheses that decide components of it, also expired ones, and factors not yet frozen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from factors.hypotheses import Hypothesis, Touches, hypotheses_of
 from factors.reading import FactorError
+from factors.registry import drafts
 from jobs import ledger
 from jobs.month import of_month
 from jobs.run import Refused
@@ -46,3 +47,11 @@ def expired_hypotheses(workplace: Workplace, usage_month: date) -> tuple[str, ..
     estimated = of_month(workplace.lake.read(ESTIMATED), usage_month, revision)
     touched = estimated.agg(*[F.bool_or(decided_by(h.touches)).alias(str(n)) for n, h in enumerate(expired)]).collect()[0]
     return tuple(hypothesis.id for hypothesis, is_touched in zip(expired, touched, strict=True) if is_touched)
+
+
+def unfrozen_factors(workplace: Workplace, usage_month: date) -> tuple[str, ...]:
+    """Identities of the factors and assignments that serve a month and were never frozen. Raises Refused."""
+    try:
+        return drafts(workplace.settings.factors, usage_month)
+    except FactorError as error:
+        raise Refused(str(error)) from None

@@ -14,6 +14,7 @@ from jobs import factor_commands
 from jobs.launch import MISCALLED, REFUSED, STAGES
 from jobs.lock import LakeBusy, LockLost
 from jobs.run import PROJECT, CallError, Refused, Settings, place, usage_month
+from schemas.source import CHARGING_FORMATS, COUNTER_FORMATS, RADIUS_FORMATS, SAMIS_FORMATS
 
 PINNED = ("meter", "estimate", "verify")
 """Stages with nothing to do once a month is published."""
@@ -141,8 +142,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _month(demo, is_required=True)
     look = command("decode", _decode, "write the intervals of files of usage records as JSON lines")
-    look.add_argument("--format", required=True, choices=("ts32297", "ber"))
+    look.add_argument("--format", required=True, choices=(*CHARGING_FORMATS, *COUNTER_FORMATS))
     look.add_argument("--clear", action="store_true", help="identifiers in the clear")
+    look.add_argument("--input-octets", choices=("up", "down"), help="RADIUS: what Acct-Input-Octets is to the subscriber")
+    look.add_argument("--service-direction-1", choices=("up", "down"), help="SAMIS: what ServiceDirection 1 is to the subscriber")
+    look.add_argument("--zone", help="counters: the clock of times without an offset, the legal one by default")
+    look.add_argument("--delimiter", help="radacct: between its columns, a comma by default")
     look.add_argument("files", nargs="+", metavar="FILE")
     again = command("reaccept", _reaccept, "withdraw a file's rows and read it anew")
     again.add_argument("file", help="SOURCE/NAME as under the landing folder")
@@ -414,9 +419,34 @@ def _progress() -> Callable[[str, int, int], None] | None:
 
 
 def _decode(call: argparse.Namespace, settings: Settings) -> None:
-    from jobs.decode import decode
+    places = [place(file) for file in call.files]
+    for option, formats in _DECODED.items():
+        if getattr(call, option) is not None and call.format not in formats:
+            raise CallError(f"--{option.replace('_', '-')} is for the formats {', '.join(formats)}")
+    if call.format in CHARGING_FORMATS:
+        from jobs.decode import decode
 
-    decode(call.format, [place(file) for file in call.files], call.clear, say, lambda line: print(line, file=sys.stderr))  # noqa: T201
+        decode(call.format, places, call.clear, say, _tell)
+        return
+    from jobs.decode_counters import decode_counters, source_of
+    from jobs.spark import session
+
+    zone = call.zone or settings.legal_timezone.key
+    source = source_of(call.format, call.input_octets or call.service_direction_1, zone, call.delimiter or ",")
+    decode_counters(source, places, call.clear, lambda: session(settings, "footprint decode"), say, _tell)
+
+
+_DECODED = {
+    "input_octets": RADIUS_FORMATS,
+    "service_direction_1": SAMIS_FORMATS,
+    "zone": COUNTER_FORMATS,
+    "delimiter": ("radacct",),
+}
+"""Options of ``decode`` that some formats have."""
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _reaccept(call: argparse.Namespace, settings: Settings) -> None:

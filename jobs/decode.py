@@ -57,21 +57,31 @@ def decode(
     Raises:
         Refused: a file could not be read to its end; the others were read.
     """
-    refused = []
+    refuse(read_each(places, lambda place: _decode_file(FORMATS[format_name], place, is_clear, say, tell), tell), places)
+
+
+def read_each(places: Sequence[str], read: Callable[[str], None], tell: Callable[[str], None]) -> list[str]:
+    """Read files one after the other; give which could not be read to their end, and why."""
+    unread = []
     for place in places:
         try:
-            _decode_file(FORMATS[format_name], place, is_clear, say, tell)
+            read(place)
         except ReadFault as fault:
-            refused.append(f"{place}: {fault}")
-            tell(refused[-1])
-    if refused:
-        raise Refused(refused[0] if len(refused) == 1 else f"{len(refused)} of {len(places)} files, the first {refused[0]}")
+            unread.append(f"{place}: {fault}")
+            tell(unread[-1])
+    return unread
+
+
+def refuse(unread: Sequence[str], places: Sequence[str]) -> None:
+    """Raise Refused if files could not be read to their end."""
+    if unread:
+        raise Refused(unread[0] if len(unread) == 1 else f"{len(unread)} of {len(places)} files, the first {unread[0]}")
 
 
 def _decode_file(read: Format, place: str, is_clear: bool, say: Callable[[str], None], tell: Callable[[str], None]) -> None:
     tally, faults, intervals = Tally(), Counter[str](), 0
     try:
-        with _opened(place) as (file, path):
+        with opened(place) as (file, path):
             for block in read.blocks(decompressed(file, path), tally):
                 for row, fault, ordinal, offset, index in _rows(block):
                     if fault is not None:
@@ -79,13 +89,13 @@ def _decode_file(read: Format, place: str, is_clear: bool, say: Callable[[str], 
                         continue
                     intervals += 1
                     where = {"record_ordinal": ordinal, "byte_offset": offset, "interval_index": index}
-                    say(json.dumps(_masked(read.interval(row), is_clear) | where, default=_text, ensure_ascii=False))
+                    say(as_line(_masked(read.interval(row), is_clear) | where))
     finally:
-        tell(_summary(place, tally, intervals, faults))
+        tell(summary(place, tally, f"{intervals:,} intervals", rejected(faults), "header"))
 
 
 @contextmanager
-def _opened(place: str) -> Iterator[tuple[pa.NativeFile, str]]:
+def opened(place: str) -> Iterator[tuple[pa.NativeFile, str]]:
     """A file and its path. Raises ReadFault if it cannot be opened."""
     files, path = filesystem(place)
     try:
@@ -104,28 +114,38 @@ def _rows(block: Block) -> Iterator[tuple[dict[str, Any], str | None, int, int, 
     return zip(*rows, strict=True)
 
 
-def _summary(place: str, tally: Tally, intervals: int, faults: Mapping[str, int]) -> str:
-    warnings = (
-        tally.warnings | count_warning(vars(tally)) | {f"rejected: {fault}": count for fault, count in sorted(faults.items())}
-    )
+def summary(place: str, tally: Tally, found: str, counted: Mapping[str, int], declared_by: str) -> str:
+    """What was read of a file and what was wrong, in a line."""
+    warnings = {**tally.warnings, **count_warning(vars(tally)), **counted}
     if tally.records_lost:
         warnings["CDRs lost before, by the header"] = tally.records_lost
     said = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in warnings.items()) or "none"
-    declared = "" if tally.records_declared is None else f" (header says {tally.records_declared:,})"
+    declared = "" if tally.records_declared is None else f" ({declared_by} says {tally.records_declared:,})"
     return (
-        f"{place}: {tally.records:,} records{declared}, {intervals:,} intervals, {tally.octets:,} octets read, "
+        f"{place}: {tally.records:,} records{declared}, {found}, {tally.octets:,} octets read, "
         f"{tally.octets_quarantined:,} quarantined; warnings: {said}"
     )
+
+
+def rejected(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Rejected records by reason, as a summary words them."""
+    return {f"rejected: {reason}": count for reason, count in sorted(reasons.items())}
+
+
+def as_line(interval: Mapping[str, Any]) -> str:
+    """An interval as a line of JSON."""
+    return json.dumps(interval, default=_text, ensure_ascii=False)
 
 
 def _masked(interval: dict[str, Any], is_clear: bool) -> dict[str, Any]:
     if is_clear:
         return interval
-    hidden = {name: _mask(interval[name]) for name in ("identifier", "session") if isinstance(interval[name], str)}
+    hidden = {name: masked_numbers(interval[name]) for name in ("identifier", "session") if isinstance(interval[name], str)}
     return interval | hidden
 
 
-def _mask(text: str) -> str:
+def masked_numbers(text: str) -> str:
+    """A text with the later digits of long numbers masked."""
     return _LONG_NUMBER.sub(lambda found: found[0][:_SHOWN_DIGITS] + "*" * (len(found[0]) - _SHOWN_DIGITS), text)
 
 

@@ -79,7 +79,7 @@ def explain(settings: Settings, usage_month: date, subscription_key: str, revisi
 
 def catalogue(settings: Settings, connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any]) -> Registry:
     """The factors a publication was worked out with. Raises Refused if the folder of factors says something else now."""
-    brands = connection.execute(f"SELECT DISTINCT brand FROM {stage_rows(connection, SUBSCRIBED, published)}").fetchall()
+    brands = connection.execute(f"SELECT DISTINCT brand FROM {stage_rows(SUBSCRIBED, published)}").fetchall()
     month = published["usage_month"]
     try:
         now = factors_id(in_force(settings.factors, month, [brand for (brand,) in brands]))
@@ -94,14 +94,21 @@ def catalogue(settings: Settings, connection: duckdb.DuckDBPyConnection, publish
     return registry
 
 
-def of_row(
-    connection: duckdb.DuckDBPyConnection,
-    settings: Settings,
-    registry: Registry,
-    published: Mapping[str, Any],
-    subscription_key: str,
-) -> Explanation:
-    """Explain a row of a publication, with the factors it was worked out with. Raises Refused as ``explain`` does."""
+@dataclass(frozen=True)
+class Again:
+    """A published row, what it was worked out from, and how the second calculation went."""
+
+    row: Row
+    subscribed: Row
+    metered: Sequence[Row]
+    parts: Sequence[recompute.Component]
+    differences: Sequence[str]
+
+
+def again(
+    connection: duckdb.DuckDBPyConnection, registry: Registry, published: Mapping[str, Any], subscription_key: str
+) -> Again:
+    """Work a row of a publication out a second time, with its components. Raises Refused as ``explain`` does."""
     month, number = published["usage_month"], published["publication_id"]
     query = f"SELECT * FROM {REVISIONS.name} WHERE usage_month = ? AND publication_id = ? AND subscription_key = ?"
     found = rows(connection, query, [month, number, subscription_key])
@@ -112,23 +119,31 @@ def of_row(
     if subscribed is None:
         raise Refused(f"{month:%Y-%m}: the subscription is published but not in {SUBSCRIBED.name}: it cannot be explained")
     parts = recompute.components(subscribed, metered, registry, month)
-    stored = rows(
-        connection,
-        f"""SELECT * FROM {stage_rows(connection, ESTIMATED, published)} WHERE subscription_key = ?
-            ORDER BY component, access_technology, roaming_zone""",
-        [key],
-    )
+    estimated = f"SELECT * FROM {stage_rows(ESTIMATED, published)} WHERE subscription_key = ?"
     wrong = recompute.differences(found[0], recompute.published(subscribed, metered, parts))
+    wrong += _component_differences(rows(connection, estimated, [key]), parts)
+    return Again(found[0], subscribed, metered, parts, wrong)
+
+
+def of_row(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    registry: Registry,
+    published: Mapping[str, Any],
+    subscription_key: str,
+) -> Explanation:
+    """Explain a row of a publication, with the factors it was worked out with. Raises Refused as ``explain`` does."""
+    found = again(connection, registry, published, subscription_key)
     (verdict,) = rows(connection, f"SELECT * FROM {VERDICTS.name} WHERE verdict_id = ?", [published["verdict_id"]])
     return Explanation(
-        found[0],
+        found.row,
         dict(published),
         verdict,
-        [_component(registry, part) for part in parts],
-        metered,
-        subscribed,
-        provenance(connection, settings, published, key, metered),
-        [*wrong, *_component_differences(stored, parts)],
+        [_component(registry, part) for part in found.parts],
+        found.metered,
+        found.subscribed,
+        provenance(connection, settings, published, bytes.fromhex(subscription_key), found.metered),
+        found.differences,
     )
 
 

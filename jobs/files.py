@@ -75,7 +75,7 @@ def read_records(
             if source.format == "parquet":
                 yield from read_parquet(file, kept, tally)
             else:
-                yield from _read_stream(decompressed(file, path), source, kept, tally, part)
+                yield from read_stream(decompressed(file, path), source, kept, tally, part)
         now = files.get_file_info(path).size
         if now != size_octets:
             raise ReadFault(f"the file changed while it was read: {size_octets} octets when it was registered, {now} now")
@@ -83,7 +83,10 @@ def read_records(
         raise ReadFault("the file is no longer in the landing folder") from None
 
 
-def _read_stream(stream: pa.NativeFile, source: Source, columns: Sequence[str], tally: Tally, part: Part) -> Iterator[Block]:
+def read_stream(
+    stream: pa.NativeFile, source: Source, columns: Sequence[str], tally: Tally, part: Part = WHOLE
+) -> Iterator[Block]:
+    """Yield columns of the records of an open file of any format but Parquet. Raises ReadFault."""
     # Readers are imported where they are used: Numba takes a while, and most sources need none.
     if source.delimited is not None:
         return read_delimited(stream, source.delimited, columns, tally)

@@ -5,6 +5,7 @@ DuckDB holds nothing of its own here: each Delta table is an Arrow dataset of it
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -25,15 +26,20 @@ Row = dict[str, Any]
 @contextmanager
 def reading(root: str, tables: Iterable[Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with tables of a lake under their names; one that was never written has no rows. Instants are in UTC."""
-    connection = duckdb.connect()
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET python_enable_replacements = false")
+    with in_memory() as connection:
         for table in tables:
             connection.register(table.name, _dataset(root, table))
         yield connection
-    finally:
-        connection.close()
+
+
+@contextmanager
+def in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB without a database. What does not fit into memory goes to a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="footprint-duckdb-") as spill, duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute(f"SET temp_directory = '{spill}'")
+        yield connection
 
 
 def _dataset(root: str, table: Table) -> Any:
@@ -66,31 +72,19 @@ def publication(connection: duckdb.DuckDBPyConnection, usage_month: date, revisi
     raise Refused(f"{usage_month:%Y-%m} has no revision {revision}: published are {there}")
 
 
-def stage_rows(connection: duckdb.DuckDBPyConnection, table: Table, published: Mapping[str, Any]) -> str:
-    """A query in parentheses: the rows of ``metered``, ``subscribed`` or ``estimated`` that a publication was made of.
-
-    Raises:
-        Refused: they are no longer kept; the month was worked out anew since.
-    """
+def stage_rows(table: Table, published: Mapping[str, Any]) -> str:
+    """A query in parentheses: the rows of ``metered``, ``subscribed`` or ``estimated`` that a publication was made of."""
     of_month = f"usage_month = DATE '{published['usage_month']}'"
-    if "revision" in connection.table(table.name).columns:
-        return f"(SELECT * FROM {table.name} WHERE {of_month} AND revision = {int(published['revision'])})"
-    kept = connection.execute(f"SELECT DISTINCT batch_cutoff FROM {table.name} WHERE {of_month}").fetchall()
-    if [cutoff for (cutoff,) in kept] != [published["batch_cutoff"]] and kept:
-        raise Refused(
-            f"revision {published['revision']} of {published['usage_month']:%Y-%m} cannot be worked out again: "
-            f"{table.name} holds the month as it was counted for another revision"
-        )
-    return f"(SELECT * FROM {table.name} WHERE {of_month})"
+    return f"(SELECT * FROM {table.name} WHERE {of_month} AND revision = {int(published['revision'])})"
 
 
 def inputs(
     connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any], subscription_key: bytes
 ) -> tuple[Row | None, list[Row]]:
     """What a subscription's figure was worked out from: its row of ``subscribed``, and its rows of ``metered`` in their order."""
-    subscribed = f"SELECT * FROM {stage_rows(connection, SUBSCRIBED, published)} WHERE subscription_key = ?"
+    subscribed = f"SELECT * FROM {stage_rows(SUBSCRIBED, published)} WHERE subscription_key = ?"
     metered = f"""
-        SELECT * FROM {stage_rows(connection, METERED, published)} WHERE attribution = 'holder' AND subscription_key = ?
+        SELECT * FROM {stage_rows(METERED, published)} WHERE attribution = 'holder' AND subscription_key = ?
         ORDER BY access_technology, roaming_zone"""
     found = rows(connection, subscribed, [subscription_key])
     return (found[0] if found else None), rows(connection, metered, [subscription_key])

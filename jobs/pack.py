@@ -114,8 +114,8 @@ def _plain(value: Any) -> str:
 def _write_rows(connection: duckdb.DuckDBPyConnection, published: Row, folder: Path) -> None:
     """Number the subscriptions of the month in the order of their figures, and write input and output under the numbers."""
     month, number = published["usage_month"], published["publication_id"]
-    connection.execute(f"CREATE TEMP TABLE subscribed_now AS SELECT * FROM {stage_rows(connection, SUBSCRIBED, published)}")
-    connection.execute(f"CREATE TEMP TABLE metered_now AS SELECT * FROM {stage_rows(connection, METERED, published)}")
+    connection.execute(f"CREATE TEMP TABLE subscribed_now AS SELECT * FROM {stage_rows(SUBSCRIBED, published)}")
+    connection.execute(f"CREATE TEMP TABLE metered_now AS SELECT * FROM {stage_rows(METERED, published)}")
     connection.execute(
         f"""CREATE TEMP TABLE published_now AS SELECT *, unhex(subscription_key) AS of_key FROM {REVISIONS.name}
             WHERE usage_month = ? AND publication_id = ?""",

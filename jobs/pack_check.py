@@ -24,7 +24,7 @@ from factors.factor import Factor, factors_id
 from factors.reading import FactorError
 from factors.registry import Registry, load
 from jobs import exact_sql
-from jobs.lake_reader import rows
+from jobs.lake_reader import in_memory, rows
 from jobs.pack import (
     FORMAT,
     GROUPS,
@@ -72,7 +72,7 @@ def check(file: Path) -> Checked:
             if digest(again) != digest(file):
                 differences.append("the archive: its members are as they were, but what surrounds them was changed")
         facts = [f"pack        {_title(manifest)}", f"manifest    sha256 {digest(folder / MANIFEST)}"]
-        with duckdb.connect() as connection:
+        with in_memory() as connection:
             found = _figures(connection, folder, manifest)
         return Checked([*facts, *found.facts], [*differences, *found.differences])
 
@@ -245,7 +245,7 @@ def _rows(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
 
 def _balances(connection: duckdb.DuckDBPyConnection, balances: Mapping[str, Any]) -> Iterator[str]:
     """Every file's balance closes, and volume by attribution is that of the input."""
-    with duckdb.connect() as files:
+    with in_memory() as files:
         numbers = [c.name for c in FILE_BALANCES.columns if c.sql_type == "BIGINT" and c.name not in ("batch", "file_number")]
         files.execute(f"CREATE TABLE balance (name VARCHAR, {', '.join(f'{name} HUGEINT' for name in numbers)})")
         places = [[f"{row['source']}/{row['file_name']}", *[row[name] for name in numbers]] for row in balances["files"]]

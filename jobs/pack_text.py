@@ -25,7 +25,7 @@ all that the published figures of one month were worked out from, so that they c
   output/published.parquet   what was published
   factors/                   the emission factors, their units, sources and licences, and which served the month
   factors.json               the factors in force, as the operator's ledger identifies them
-  hypotheses.json            what no source says and the operator assumed
+  hypotheses.json            what no source says and the operator assumed; values not its own, or not read in the primary text
   balances.json              every file received, with its SHA-256 and what became of its records; erasures
   verdict.json               the rules the month had to meet, and what was measured
   data-dictionary.md         what each table and column means
@@ -64,7 +64,8 @@ Cette archive réunit tout ce dont les chiffres publiés d'un mois ont été tir
   output/published.parquet   ce qui a été publié
   factors/                   les facteurs d'émission, leurs unités, sources et licences, et ceux qui valaient pour le mois
   factors.json               les facteurs en vigueur, tels que le registre de l'opérateur les identifie
-  hypotheses.json            ce qu'aucune source ne dit et que l'opérateur a supposé
+  hypotheses.json            ce qu'aucune source ne dit et que l'opérateur a supposé ; valeurs qui ne sont pas les siennes,
+                             ou non lues dans le texte d'origine
   balances.json              chaque fichier reçu, son SHA-256 et le sort de ses enregistrements ; les effacements
   verdict.json               les règles que le mois devait respecter et ce qui a été mesuré
   data-dictionary.md         le sens de chaque table et de chaque colonne (en anglais)

@@ -161,7 +161,7 @@ def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
         lake.append_rows(RESTATEMENTS, [{**of, **row} for row in cause.differences], number)
         before = _rows_of(lake, REVISIONS, usage_month, previous.publication_id)
         told = corrections(before, rows, cause.reason, workplace.settings.materiality_gco2e)
-        lake.append(CORRECTIONS, told.repartition(1).sortWithinPartitions("subscription_key"), number)
+        lake.append(CORRECTIONS, told.sortWithinPartitions("subscription_key"), number)
     publication = {
         "publication_id": number,
         "usage_month": usage_month,

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from data_quality.judge import Measurement, judge, load
 from data_quality.rules import EVERY_NETWORK, read_rules, rule_for
 from jobs import ledger
-from jobs.assumed import expired_hypotheses
+from jobs.assumed import expired_hypotheses, unfrozen_factors
 from jobs.batches import AsOf
 from jobs.completeness import Gap, gaps_of_month
 from jobs.land import read_deliveries, sequence_gaps
@@ -98,14 +98,17 @@ def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, A
     subscriptions[EVERY_NETWORK] = sum(subscriptions.values())
     counted = AsOf.now(lake).at(state["batch_cutoff"])
     daily = _daily_octets(workplace, used_records(workplace, counted, delivery_ranks(lake), usage_month, revision))
-    named = {"expired_hypotheses": expired_hypotheses(workplace, usage_month)}
+    named = {
+        "expired_hypotheses": expired_hypotheses(workplace, usage_month),
+        "unfrozen_factors": unfrozen_factors(workplace, usage_month),
+    }
     found = [
         *_received(workplace, counted, usage_month),
         *_sequences(workplace),
         *_counted_by_totals(workplace, usage_month, counted.cutoff),
         *_days(workplace, daily, usage_month),
         *_reconciled(workplace, daily, (usage_month, revision), subscriptions),
-        *_assumed(named["expired_hypotheses"]),
+        *_assumed(named),
     ]
     measurements = []
     for name, network, measured in sorted(found, key=lambda item: (item[1], item[0])):
@@ -116,9 +119,10 @@ def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, A
     return measurements
 
 
-def _assumed(expired: tuple[str, ...]) -> Found:
-    """What is taken for granted beyond its expiry day."""
-    yield "expired_hypotheses", EVERY_NETWORK, len(expired)
+def _assumed(named: Mapping[str, tuple[str, ...]]) -> Found:
+    """What is taken for granted beyond its expiry day, and factors that could still be edited."""
+    yield "expired_hypotheses", EVERY_NETWORK, len(named["expired_hypotheses"])
+    yield "unfrozen_factors", EVERY_NETWORK, len(named["unfrozen_factors"])
 
 
 def _received(workplace: Workplace, counted: AsOf, usage_month: date) -> Found:
@@ -302,9 +306,9 @@ def _in_words(measurement: Measurement) -> str:
     measured = format((measurement.measured or Decimal(0)).normalize(), "f")
     allowed = f"{'up to ' if rule.lowest is None else ''}{bounds}"
     slip = None if measurement.measured is None else rule.slip(measurement.measured)
-    told = [*measurement.named, *([slip] if slip else [])]
-    named = f" ({', '.join(told)})" if told else ""
-    return f"{rule.name} of {measurement.network} is {measured} {rule.unit}{named}, allowed {allowed}"
+    named = f" ({', '.join(measurement.named)})" if measurement.named else ""
+    why = f" ({slip})" if slip else ""
+    return f"{rule.name} of {measurement.network} is {measured} {rule.unit}{named}, allowed {allowed}{why}"
 
 
 def latest_verdict(workplace: Workplace, usage_month: date) -> Any:

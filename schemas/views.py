@@ -199,9 +199,10 @@ RECEIVED_BALANCE = View(
 FACTOR_USE = View(
     Table(
         name="factor_use",
-        comment="Which factor was applied to how much of a month, and what came of it.",
+        comment="Which factor was applied to how much of a revision of a month, and what came of it.",
         text="""
         usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
+        revision         INT       NOT NULL COMMENT 'Revision of the month; one beyond the last published was tried and not published.'
         network          STRING    NOT NULL COMMENT 'fixed or mobile.'
         component        STRING    NOT NULL COMMENT 'volume or subscription.'
         factor_id        STRING    NOT NULL COMMENT 'Factor applied.'
@@ -212,14 +213,14 @@ FACTOR_USE = View(
         quantity_unit    STRING    NOT NULL COMMENT 'GB or subscription-month.'
         gco2e            DECIMAL(38,12) NOT NULL COMMENT 'Grams of CO2 equivalent.'
         """,
-        key=("usage_month", "network", "component", "factor_id"),
+        key=("usage_month", "revision", "network", "component", "factor_id"),
     ),
     (ESTIMATED,),
     """
-    SELECT usage_month, network, component, factor_id, gco2e_per_unit, is_national_default, quantity_unit,
+    SELECT usage_month, revision, network, component, factor_id, gco2e_per_unit, is_national_default, quantity_unit,
         count(DISTINCT subscription_key) AS subscriptions, sum(quantity) AS quantity, sum(gco2e) AS gco2e
     FROM {schema}estimated
-    GROUP BY usage_month, network, component, factor_id, gco2e_per_unit, is_national_default, quantity_unit
+    GROUP BY usage_month, revision, network, component, factor_id, gco2e_per_unit, is_national_default, quantity_unit
     """,
 )
 
@@ -246,7 +247,8 @@ SOURCE_DAYS = View(
         FROM (
             SELECT source, closed_at, octets_up, octets_down FROM """
     + visible("{schema}accepted")
-    + """ AS a UNION ALL SELECT source, closed_at, octets_up, octets_down FROM {schema}deltas
+    + """ AS a UNION ALL SELECT source, closed_at, octets_up, octets_down
+            FROM (SELECT *, max(revision) OVER (PARTITION BY usage_month) AS latest FROM {schema}deltas) AS d WHERE revision = latest
         ) AS every GROUP BY 1, 2
     ), ranged AS (
         SELECT *, max(last_sequence) OVER earlier AS end_before FROM """

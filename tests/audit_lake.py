@@ -111,7 +111,7 @@ def write(settings: Settings, table: Table, rows: list[Mapping[str, Any]], mode:
     write_deltalake(f"{settings.lake}/{table.name}", pa.Table.from_pylist(filled, schema=table.arrow_schema), mode=mode)
 
 
-_OF_MONTH = {"usage_month": MONTH, "batch_cutoff": 1}
+_OF_MONTH = {"usage_month": MONTH, "batch_cutoff": 1, "revision": 1}
 UNKNOWN = _OF_MONTH | {"attribution": "unknown_identifier", "network": "mobile", "octets_down": 7, "roaming_zone": "home"}
 EVIDENCE_ROW = {"usage_month": MONTH, "verdict_id": 1, "network": "all", "rule": "files_out_of_balance", "unit": "files"} | {
     "measured": Decimal(0), "highest": Decimal(0), "is_blocking": True, "passed": True

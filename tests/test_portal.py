@@ -191,6 +191,21 @@ def test_a_folder_of_factors_without_equivalences_gives_a_page_without_them(tmp_
     assert "Résiliez" in text
 
 
+@pytest.mark.parametrize(
+    ("was", "becomes", "says"),
+    [
+        ('gco2e = "2.93"', 'gco2e = "about 3"', "about 3"),
+        ('mark = "V"', 'mark = "sure"', "sure"),
+        ('id = "tgv"', 'id = "rocket"', "rocket is to be shown, and has no words"),
+    ],
+)
+def test_equivalences_that_cannot_be_cited_or_worded_are_refused(tmp_path, was, becomes, says):
+    text = (PROJECT / "factors" / "equivalences.toml").read_text(encoding="utf-8")
+    (tmp_path / "equivalences.toml").write_text(text.replace(was, becomes, 1), encoding="utf-8")
+    with pytest.raises(CallError, match=says):
+        equivalences(tmp_path)
+
+
 def test_no_action_promises_grams_in_proportion():
     text = Words(written()).text
 

@@ -18,7 +18,7 @@ from psycopg.errors import InsufficientPrivilege
 from jobs import embedded, postgres, serving
 from jobs.run import PROJECT, CallError, Refused, Settings
 from jobs.serving_schema import READERS, prepare
-from schemas.tables import PUBLICATIONS, PUBLISHED
+from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED
 
 OCTOBER, NOVEMBER = date(2026, 10, 1), date(2026, 11, 1)
 ANA, BEN, EVE = "a" * 32, "b" * 32, "e" * 32
@@ -36,12 +36,15 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     assert postgres.stop_embedded(settings)
 
 
+TRUNCATED = ("published", "publications", "revisions", "verdicts", "restatements", "corrections")
+
+
 @pytest.fixture
 def connection(settings: Settings) -> Iterator[psycopg.Connection]:
     with postgres.connect(settings) as connection:
         prepare(connection)
         yield connection
-        connection.execute("TRUNCATE footprint.published, footprint.publications, footprint.revisions, footprint.verdicts")
+        connection.execute(f"TRUNCATE {', '.join(f'footprint.{name}' for name in TRUNCATED)}".encode())
 
 
 def rows(publication_id: int, grams: dict[str, str], month: date = OCTOBER, revision: int = 1, brand: str = "") -> pa.RecordBatch:
@@ -268,6 +271,7 @@ def test_verdict_and_method_texts_are_loaded_with_the_publication(connection):
     verdict = {
         "verdict_id": 1,
         "usage_month": OCTOBER,
+        "revision": 1,
         "batch_cutoff": 1,
         "factors_id": "f",
         "code_version": "0",
@@ -292,7 +296,33 @@ def test_verdict_and_method_texts_are_loaded_with_the_publication(connection):
     ]
 
 
-RELATIONS = ("published", "publications", "revisions", "verdicts", "method_texts", "writers", "published_history")
+def test_what_a_restatement_changed_comes_with_its_publication_once_and_goes_with_the_figures(connection):
+    def correction(who: str) -> dict[str, object]:
+        row = {column.name: 1 for column in CORRECTIONS.columns}
+        return row | {"subscription_key": who, "usage_month": OCTOBER, "publication_id": 2, "to_revision": 2, "reason": "late"}
+
+    load(connection, rows(1, {ANA: "1", BEN: "1"}))
+    again = rows(2, {ANA: "2", BEN: "1"}, revision=2)
+    of = {"publication_id": 2, "usage_month": OCTOBER, "revision": 2, "network": "mobile", "cause": "late_usage"}
+    exact = Decimal("1.000000000000000000000001")
+    differences = [{**of, "octets": -5, "gco2e": exact, "subscriptions": 1}]
+    for _ in range(2):
+        told = pa.RecordBatch.from_pylist([correction(ANA)], CORRECTIONS.arrow_schema)
+        serving.load_publication(connection, ledger_row(again), [again], restated=serving.Restated(differences, [told]))
+
+    statement = "SELECT subscription_key, from_revision, to_revision, reason FROM footprint.corrections"
+    assert connection.execute(statement).fetchall() == [(ANA, 1, 2, "late")]
+    assert connection.execute("SELECT cause, octets, gco2e FROM footprint.restatements").fetchall() == [("late_usage", -5, exact)]
+    reason, earlier = serving.change_of(connection, serving.published_row(connection, ANA, OCTOBER))
+    assert (reason, earlier) == ("monthly run", None), "this ledger row names no publication before it"
+    serving.erase(connection, [OCTOBER], ANA)
+    assert connection.execute(statement).fetchall() == []
+
+
+RELATIONS = (
+    *("published", "publications", "revisions", "verdicts", "method_texts", "writers", "published_history"),
+    *("publication_history", "restatements", "corrections"),
+)
 WRITES = (
     "INSERT INTO footprint.publications SELECT * FROM footprint.publications",
     "INSERT INTO footprint.method_texts VALUES ('m', 'fr', '')",

@@ -9,7 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from factors.reading import read
+from factors.reading import FactorError, read
+from jobs.portal.wording import LANGUAGES, said
+from jobs.run import CallError
 
 
 class _Entry(BaseModel):
@@ -62,7 +64,16 @@ def equivalences(factors: Path) -> Equivalences | None:
     """Those of a folder of factors; None if it has none, and the page then says nothing of the kind.
 
     Raises:
-        FactorError: the file cannot be used.
+        CallError: the file cannot be used, or shows something that a language has no words for.
     """
     path = factors / "equivalences.toml"
-    return read(path, Equivalences) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        found = read(path, Equivalences)
+    except FactorError as error:
+        raise CallError(str(error)) from None
+    for value in found.shown:
+        if not all(value.id in said(language)["equivalences"]["of_many"] for language in LANGUAGES):
+            raise CallError(f"{path}: {value.id} is to be shown, and has no words in jobs/portal/texts")
+    return found

@@ -1,25 +1,14 @@
-"""IPDR documents on one core: the readers, into Arrow, beside the standard library's ways to the same columns.
-
-Run as ``PYTHONPATH=. python -m tests.bench.ipdr_reader [--records N] [--runs R]``; what it measures is also written to
-``var/bench/ipdr_reader.json``. Every engine must find the same records and octets by direction, or the run fails.
-"""
+"""IPDR documents: the readers, into Arrow, beside the standard library's ways to the same columns (``readers`` measures them)."""
 
 from __future__ import annotations
 
-import argparse
-import gc
 import io
-import json
 import struct
-import sys
-import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,11 +16,12 @@ from jobs.readers.block import Tally
 from jobs.readers.ipdr_names import SAMIS_TYPE_1
 from jobs.readers.ipdr_xdr import read_ipdr_xdr
 from jobs.readers.ipdr_xml import read_ipdr_xml
+from tests.bench.in_turn import Comparison, Engine, Input, Totals
 from tests.readers import ipdr_files as files
 from tests.readers.ipdr_files import DOCSIS_2_NAMES, ipdr, samis, xdr_document, xml_document
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "var" / "bench" / "ipdr_reader.json"
+RECORDS = 50_000
+"""At the scale of 1."""
 COLUMNS = (
     "CmtsHostName",
     "CmtsSysUpTime",
@@ -48,42 +38,39 @@ COLUMNS = (
 )
 """What metering needs of a record."""
 
-Totals = dict[str, int]
-"""Octets by direction, and how many records."""
-
 
 # Engines
 
 
-def reader(read: Callable[..., Any], columns: Sequence[str] = COLUMNS) -> Callable[[bytes], Totals]:
+def reader(read: Callable[..., Any], columns: Sequence[str] = COLUMNS) -> Callable[[Input], Totals]:
     """A reader of ours: some columns of every record, in Arrow."""
 
-    def run(file: bytes) -> Totals:
-        tally, totals = Tally(), dict[str, int]()
-        for block in read(pa.BufferReader(file), columns, tally):
+    def run(given: Input) -> Totals:
+        tally, totals = Tally(), {"1": 0, "2": 0}
+        for block in read(pa.BufferReader(given.octets), columns, tally):
             octets = block.records.column("ServiceOctetsPassed").cast(pa.uint64())
             directions = block.records.column("ServiceDirection")
             for direction in ("1", "2"):
                 found = pc.sum(octets.filter(pc.equal(directions, direction))).as_py() or 0
-                totals[direction] = totals.get(direction, 0) + found
+                totals[direction] += found
         assert tally.records == tally.records_declared
         assert tally.octets_quarantined == 0
-        return totals | {"records": tally.records}
+        return Totals(tally.records, totals["2"], totals["1"])
 
     return run
 
 
-def iterparse(names: Sequence[str]) -> Callable[[bytes], Totals]:
+def iterparse(names: Sequence[str]) -> Callable[[Input], Totals]:
     """xml.etree.ElementTree.iterparse: the same elements of every record, each cleared when it is done with."""
     namespace = "{http://www.ipdr.org/namespaces/ipdr}"
     record = namespace + "IPDR"
     wanted = {namespace + name: place for place, name in enumerate(names)}
     direction, octets = COLUMNS.index("ServiceDirection"), COLUMNS.index("ServiceOctetsPassed")
 
-    def run(file: bytes) -> Totals:
+    def run(given: Input) -> Totals:
         totals, records = {"1": 0, "2": 0}, 0
         columns: list[list[str | None]] = [[] for _ in names]
-        events = ET.iterparse(io.BytesIO(file), events=("start", "end"))
+        events = ET.iterparse(io.BytesIO(given.octets), events=("start", "end"))
         _, root = next(events)
         for event, element in events:
             if event == "end" and element.tag == record:
@@ -99,14 +86,14 @@ def iterparse(names: Sequence[str]) -> Callable[[bytes], Totals]:
                 root.clear()
                 if len(columns[0]) == 1 << 15:
                     columns = [[] for _ in names]
-        return totals | {"records": records}
+        return Totals(records, totals["2"], totals["1"])
 
     return run
 
 
-def plain_struct(file: bytes) -> Totals:
+def plain_struct(given: Input) -> Totals:
     """Plain Python: struct over each record by its descriptor, the same attributes of every record."""
-    unsigned = struct.Struct(">I").unpack_from
+    unsigned, file = struct.Struct(">I").unpack_from, given.octets
     at = 4
     at += 4 + unsigned(file, at)[0] + 8
     at += 4 + unsigned(file, at)[0]
@@ -126,7 +113,7 @@ def plain_struct(file: bytes) -> Totals:
         kind = unsigned(file, at)[0]
         if kind == 3:
             assert unsigned(file, at + 4)[0] == records
-            return {"1": totals[1], "2": totals[2], "records": records}
+            return Totals(records, totals[2], totals[1])
         at += 8
         if kind == 1:
             at += 4 + unsigned(file, at)[0]
@@ -159,91 +146,24 @@ def plain_struct(file: bytes) -> Totals:
             rows = []
 
 
-@dataclass(frozen=True)
-class Engine:
-    """A way to read a document."""
-
-    name: str
-    document: str
-    run: Callable[[bytes], Totals]
-
-
-ENGINES = (
-    Engine("reader", "XML, DOCSIS 3 names", reader(read_ipdr_xml)),
-    Engine("reader, all 28 columns", "XML, DOCSIS 3 names", reader(read_ipdr_xml, SAMIS_TYPE_1)),
-    Engine("xml.etree iterparse", "XML, DOCSIS 3 names", iterparse(COLUMNS)),
-    Engine("reader", "XML, DOCSIS 2 names", reader(read_ipdr_xml)),
-    Engine("xml.etree iterparse", "XML, DOCSIS 2 names", iterparse([DOCSIS_2_NAMES[name] for name in COLUMNS])),
-    Engine("reader", "XML, &amp; in each record", reader(read_ipdr_xml)),
-    Engine("xml.etree iterparse", "XML, &amp; in each record", iterparse(COLUMNS)),
-    Engine("reader", "XDR", reader(read_ipdr_xdr)),
-    Engine("reader, all 28 columns", "XDR", reader(read_ipdr_xdr, SAMIS_TYPE_1)),
-    Engine("plain Python struct", "XDR", plain_struct),
-)
-
-
-def documents(records: int) -> dict[str, bytes]:
+def comparisons(scale: float, folder: Path, say: Callable[[str], None]) -> Iterator[Comparison]:
     """The same records as documents of each kind."""
+    records = int(RECORDS * scale)
     every = [samis(number) for number in range(records)]
-    return {
-        "XML, DOCSIS 3 names": xml_document([ipdr(values) for values in every]),
-        "XML, DOCSIS 2 names": xml_document([ipdr(values, DOCSIS_2_NAMES) for values in every]),
-        "XML, &amp; in each record": xml_document([ipdr(values | {"ServiceClassName": "R&D"}) for values in every]),
-        "XDR": xdr_document(every),
-    }
+    named_2 = [DOCSIS_2_NAMES[name] for name in COLUMNS]
 
+    def compared(
+        name: str, document: bytes, read: Callable[..., Any], other: tuple[str, Callable[[Input], Totals]]
+    ) -> Comparison:
+        given = Input(document, records)
+        ours = Engine(f"reader, {len(COLUMNS)} columns", reader(read), given)
+        whole = Engine(f"reader, all {len(SAMIS_TYPE_1)} columns", reader(read, SAMIS_TYPE_1), given)
+        return Comparison(name, [ours, whole, Engine(other[0], other[1], given)])
 
-def measure(given: dict[str, bytes], runs: int) -> list[list[float]]:
-    """Seconds of each engine, in turn, after a first time that is not counted."""
-    seconds: list[list[float]] = [[] for _ in ENGINES]
-    expected: Totals | None = None
-    for run in range(runs + 1):
-        for taken, engine in zip(seconds, ENGINES, strict=True):
-            gc.collect()
-            begun = time.perf_counter()
-            totals = engine.run(given[engine.document])
-            elapsed = time.perf_counter() - begun
-            expected = expected or totals
-            assert totals == expected, f"{engine.name} found {totals} in {engine.document}, not {expected}"
-            if run:
-                taken.append(elapsed)
-    return seconds
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print a table and write it as JSON."""
-    parser = argparse.ArgumentParser(prog="tests.bench.ipdr_reader", description=__doc__)
-    parser.add_argument("--records", type=int, default=50_000)
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args(arguments)
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
-    given = documents(options.records)
-    results = []
-    sys.stdout.write(f"{options.records:,} records, {options.runs} runs\n")
-    sys.stdout.write(f"{'document':<26} {'engine':<24} {'MB':>6} {'MB/s':>7} {'least - most':>15} {'records/s':>11}\n")
-    for engine, seconds in zip(ENGINES, measure(given, options.runs), strict=True):
-        megabytes = len(given[engine.document]) / 1e6
-        rates = [megabytes / taken for taken in seconds]
-        median = float(np.median(rates))
-        spread = f"{min(rates):,.0f} - {max(rates):,.0f}"
-        of_records = options.records * median / megabytes
-        line = f"{engine.document:<26} {engine.name:<24} {megabytes:>6.1f} {median:>7,.1f} {spread:>15} {of_records:>11,.0f}\n"
-        sys.stdout.write(line)
-        results.append(
-            {
-                "document": engine.document,
-                "engine": engine.name,
-                "records": options.records,
-                "megabytes_per_second_median": round(median, 1),
-                "spread": [round(min(rates), 1), round(max(rates), 1)],
-                "records_per_second_median": round(of_records),
-            }
-        )
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(f"written to {RESULTS.relative_to(ROOT)}\n")
-
-
-if __name__ == "__main__":
-    main()
+    plain = ("xml.etree iterparse", iterparse(COLUMNS))
+    yield compared("samis-xml, DOCSIS 3 names", xml_document([ipdr(values) for values in every]), read_ipdr_xml, plain)
+    document = xml_document([ipdr(values, DOCSIS_2_NAMES) for values in every])
+    yield compared("samis-xml, DOCSIS 2 names", document, read_ipdr_xml, (plain[0], iterparse(named_2)))
+    document = xml_document([ipdr(values | {"ServiceClassName": "R&D"}) for values in every])
+    yield compared("samis-xml, &amp; in each", document, read_ipdr_xml, plain)
+    yield compared("ipdr-xdr", xdr_document(every), read_ipdr_xdr, ("plain Python struct", plain_struct))

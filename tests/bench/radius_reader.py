@@ -1,21 +1,11 @@
-"""RADIUS packets and megabytes per second on one core: the reader of detail files beside a line parser in plain Python.
-
-Run as ``PYTHONPATH=. python -m tests.bench.radius_reader [--packets N] [--runs R]``; what it measures is also written to
-``var/bench/radius_reader.json``. Every engine must find the same packets and octets up and down, or the run fails.
-"""
+"""FreeRADIUS detail files: the reader beside a line parser in plain Python (``readers`` measures them)."""
 
 from __future__ import annotations
 
-import argparse
-import gc
 import io
-import json
 import random
 import re
-import resource
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,9 +16,10 @@ import pyarrow.compute as pc
 from jobs.readers import radius_walk as walk
 from jobs.readers.block import Tally
 from jobs.readers.radius_detail import BLOCK_PACKETS, parts, read_radius_detail
+from tests.bench.in_turn import Comparison, Engine, Input, Totals
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "var" / "bench" / "radius_reader.json"
+PACKETS = 100_000
+"""At the scale of 1."""
 COLUMNS = (
     "User-Name",
     "Calling-Station-Id",
@@ -47,9 +38,6 @@ COLUMNS = (
 )
 BEGUN = 1_790_000_000
 """Seconds since 1970 of the first packet."""
-
-Totals = tuple[int, int, int]
-"""Packets, octets up and down: counters with their Gigawords."""
 
 
 # The input
@@ -108,33 +96,33 @@ def _packet(chance: random.Random, number: int) -> str:
 # Engines
 
 
-def reader(octets: bytes) -> Totals:
+def reader(given: Input) -> Totals:
     """The reader: every column."""
     tally, up, down = Tally(), 0, 0
-    for block in read_radius_detail(pa.BufferReader(octets), COLUMNS, tally):
+    for block in read_radius_detail(pa.BufferReader(given.octets), COLUMNS, tally):
         assert block.faults.null_count == len(block.faults)
         up, down = _added(block.records, up, down)
-    return tally.records, up, down
+    return Totals(tally.records, up, down)
 
 
-def reader_in_parts(octets: bytes) -> Totals:
+def reader_in_parts(given: Input) -> Totals:
     """The reader, in parts of 16 MiB one after the other, with the search for them."""
     packets, up, down = 0, 0, 0
-    for part in parts(pa.BufferReader(octets), 16 << 20):
+    for part in parts(pa.BufferReader(given.octets), 16 << 20):
         tally = Tally()
-        for block in read_radius_detail(pa.BufferReader(octets), COLUMNS, tally, part):
+        for block in read_radius_detail(pa.BufferReader(given.octets), COLUMNS, tally, part):
             up, down = _added(block.records, up, down)
         packets += tally.records
-    return packets, up, down
+    return Totals(packets, up, down)
 
 
-def plain_python(octets: bytes) -> Totals:
+def plain_python(given: Input) -> Totals:
     """A line parser in plain Python, into the same Arrow columns."""
     packets, up, down = 0, 0, 0
-    for batch in _plain_batches(octets):
+    for batch in _plain_batches(given.octets):
         packets += batch.num_rows
         up, down = _added(batch, up, down)
-    return packets, up, down
+    return Totals(packets, up, down)
 
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
@@ -177,8 +165,8 @@ class BareFraming:
     def __init__(self) -> None:
         self.bounds = [np.empty(1 << 16, np.int64) for _ in range(4)]
 
-    def __call__(self, octets: bytes) -> int:
-        data, at, packets = np.frombuffer(octets, np.uint8), 0, 0
+    def __call__(self, given: Input) -> int:
+        data, at, packets = np.frombuffer(given.octets, np.uint8), 0, 0
         while at < len(data):
             found, at, *_ = walk.frame_packets(data, at, len(data), True, False, False, *self.bounds)
             packets += found
@@ -188,84 +176,14 @@ class BareFraming:
 # Measuring
 
 
-def measure(engines: dict[str, tuple[Callable[[bytes], object], bytes]], runs: int) -> dict[str, list[float]]:
-    """Seconds of each engine, in turn, after a first time that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in engines}
-    for run in range(runs + 1):
-        for name, (engine, octets) in engines.items():
-            gc.collect()
-            begun = time.perf_counter()
-            found = engine(octets)
-            elapsed = time.perf_counter() - begun
-            expected = _expected(octets)
-            assert found in (expected, expected[0]), f"{name} found {found}, the reader {expected}"
-            if run:
-                seconds[name].append(elapsed)
-    return seconds
-
-
-_EXPECTED: dict[int, Totals] = {}
-
-
-def _expected(octets: bytes) -> Totals:
-    """What the reader finds, read once for each input."""
-    if len(octets) not in _EXPECTED:
-        _EXPECTED[len(octets)] = reader(octets)
-    return _EXPECTED[len(octets)]
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print a table and write it as JSON."""
-    parser = argparse.ArgumentParser(prog="tests.bench.radius_reader", description=__doc__)
-    parser.add_argument("--packets", type=int, default=200_000)
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args(arguments)
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
-
-    def say(line: str) -> None:
-        sys.stdout.write(line + "\n")
-
-    octets = detail_file(options.packets)
-    few = octets[: octets.index(b"\n\n", len(octets) // 10) + 2]
-    attributes = octets.count(b"\n\t") / options.packets
-    say(
-        f"{options.packets:,} packets, {len(octets):,} octets, {len(octets) / options.packets:.0f} and {attributes:.1f} "
-        f"attributes a packet, {len(COLUMNS)} columns asked for; {options.runs} runs"
-    )
-    engines: dict[str, tuple[Callable[[bytes], object], bytes]] = {
-        "reader": (reader, octets),
-        "reader in parts": (reader_in_parts, octets),
-        "framing alone": (BareFraming(), octets),
-        "plain Python line parser": (plain_python, few),
-    }
-    seconds = measure(engines, options.runs)
-    results = []
-    say(f"{'engine':<26} {'MB':>6} {'MB/s':>8} {'least - most':>16} {'packets/s':>12} {'ratio':>7}")
-    ours = float(np.median(seconds["reader"])) / len(octets)
-    for name, of in seconds.items():
-        given = engines[name][1]
-        packets = _expected(given)[0]
-        rates = sorted(len(given) / 1e6 / each for each in of)
-        median = float(np.median(of))
-        spread = f"{rates[0]:.0f} - {rates[-1]:.0f}"
-        size, ratio = len(given) / 1e6, ours / (median / len(given))
-        say(f"{name:<26} {size:>6.0f} {size / median:>8.0f} {spread:>16} {packets / median:>12,.0f} {ratio:>7.3f}")
-        results.append(
-            {
-                "engine": name,
-                "octets": len(given),
-                "packets": packets,
-                "megabytes_per_second_median": round(len(given) / 1e6 / median, 1),
-                "packets_per_second_median": round(packets / median),
-                "spread": [round(rates[0], 1), round(rates[-1], 1)],
-            }
-        )
-    say(f"peak resident {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB, with the input in memory")
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    say(f"written to {RESULTS.relative_to(ROOT)}")
-
-
-if __name__ == "__main__":
-    main()
+def comparisons(scale: float, folder: Path, say: Callable[[str], None]) -> Iterator[Comparison]:
+    """The reader, and the slow parser on a tenth of the packets."""
+    packets = int(PACKETS * scale)
+    many, few = (Input(detail_file(count), count) for count in (packets, packets // 10))
+    engines = [
+        Engine(f"reader, {len(COLUMNS)} columns", reader, many),
+        Engine("reader in parts", reader_in_parts, many),
+        Engine("framing alone", BareFraming(), many),
+        Engine("plain Python line parser", plain_python, few),
+    ]
+    yield Comparison("radius-detail", engines)

@@ -368,12 +368,6 @@ def test_the_same_changes_in_another_order_and_other_batches_are_split_alike(tmp
         restate(factors)
 
         assert causes(settings) == CAUSES
-
-
-def test_a_month_whose_records_are_erased_is_refused(corrected):
-    from jobs.upkeep import upkeep
-
-    done(corrected, upkeep, datetime(2027, 1, 10, tzinfo=UTC))
-
-    with pytest.raises(Refused, match="2026-10 cannot be counted anew: its records are erased since 2027-01-10"):
-        restate(corrected)
+        write(Path(settings.landing), "pgw_pipe/S4PGWB000004", [pipe(BEN, "20261007100000", "b3", 1000)])
+        run_stages(settings, MONTH, ("land", "accept"))
+        assert restate(factors)[-1] == "restate   0 corrections for billing", "no displayed figure changes by 1,000 octets"

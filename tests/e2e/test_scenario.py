@@ -73,8 +73,11 @@ def versions(settings) -> dict[str, int]:
     return {folder.name: DeltaTable(str(folder)).version() for folder in sorted(Path(settings.lake).iterdir())}
 
 
-def test_an_expired_hypothesis_stops_the_month_and_is_named_in_the_verdict(place, run):
+def test_an_expired_hypothesis_stops_the_month_and_is_named_in_the_verdict_as_are_factors_not_frozen(place, run):
     october(Path(place.landing))
+    lock = place.factors / "frozen.toml"
+    frozen = lock.read_text(encoding="utf-8")
+    lock.write_text("\n".join(line for line in frozen.splitlines() if "RCP2-NAT-2022/mobile" not in line), encoding="utf-8")
     file = place.factors / "hypotheses.toml"
     shipped = file.read_text(encoding="utf-8")
     entries = shipped.split("[[hypothesis]]")
@@ -91,10 +94,14 @@ def test_an_expired_hypothesis_stops_the_month_and_is_named_in_the_verdict(place
     (verdict,) = DeltaTable(f"{place.lake}/verdicts").to_pyarrow_table().to_pylist()
     assert not verdict["passed"]
     assert "(national-default)" in verdict["summary"]
+    drafts = [f"FR-RCP2-NAT-2022/mobile/{component}/2024-01" for component in ("subscription", "volume")]
+    assert f"unfrozen_factors of all is 2 entries ({', '.join(drafts)})" in verdict["summary"]
+    assert (verdict["failures"], verdict["warnings"]) == (1, 1)
     assert not (Path(place.lake) / "publications").exists()
     with pytest.raises(Refused, match="has no passed verdict"):
         run(place, OCTOBER, ("publish",))
     file.write_text(shipped, encoding="utf-8")
+    lock.write_text(frozen, encoding="utf-8")
 
 
 def test_before_a_month_is_published_a_scenario_stands_beside_its_estimate(place):

@@ -22,6 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,11 +37,12 @@ CURRENT = HERE.parents[1] / "var" / "fuzz"
 SECONDS_OF_AN_INPUT = 2.0
 """Of the processor: others may use it too."""
 SECONDS_TO_GIVE_UP = 60
-LARGEST_INPUT_OCTETS = 1 << 14
 LARGEST_KEPT_OCTETS, MOST_KEPT = 2 << 10, 150
-WINDOWS = (8 << 20, 192)
-"""One that holds every input as a whole, and one that cuts records."""
+WHOLE_WINDOW = 8 << 20
+"""Holds every input as a whole."""
 PART_OCTETS = 300
+OFTEN_SOUND, OFTEN_UNCHANGED = 0.4, 0.7
+"""How often an input begins as a sound document made up, and how often that stays as it is."""
 
 SUMS = ("records", "octets", "octets_header", "octets_records", "octets_padding", "octets_quarantined", "spans_quarantined")
 """What is counted of a file, and of its parts together."""
@@ -67,14 +69,18 @@ class Target(ABC):
     """A format whose reader is looked at."""
 
     name: str
+    small_windows: ClassVar[tuple[int, ...]] = (192,)
+    """Such as cut records."""
+    largest_octets: ClassVar[int] = 1 << 14
+    """Of an input."""
 
     @abstractmethod
     def blocks(self, octets: bytes, tally: Tally, part: Part, window_octets: int) -> Iterator[Block]:
         """What the reader yields of an input, or of a part of it."""
 
-    @abstractmethod
-    def parts(self, octets: bytes) -> list[Part]:
-        """Parts of an input of about PART_OCTETS."""
+    def parts(self, octets: bytes) -> list[Part] | None:
+        """Parts of an input of about PART_OCTETS; null for a format that is read at once."""
+        return None
 
     @abstractmethod
     def check(self, octets: bytes, whole: Reading) -> None:
@@ -86,15 +92,27 @@ class Target(ABC):
 
     @abstractmethod
     def seeds(self) -> list[bytes]:
-        """Files to begin with."""
+        """Files to begin with, beside the kept ones."""
+
+    @abstractmethod
+    def sound(self, chance: random.Random) -> bytes:
+        """A file made up, in which everything is as the format has it."""
 
     @abstractmethod
     def mutated(self, octets: bytes, other: bytes, chance: random.Random) -> bytes:
         """An input made from one, or two."""
 
-    def fits_small_window(self, octets: bytes) -> bool:
-        """An input may be read through the smallest window."""
+    def fits_window(self, octets: bytes, window_octets: int) -> bool:
+        """An input may be read through so small a window."""
         return True
+
+    def made(self, octets: bytes, other: bytes, chance: random.Random) -> bytes:
+        """An input made from one, from two, or made up."""
+        if chance.random() < OFTEN_SOUND:
+            octets = self.sound(chance)
+            if chance.random() < OFTEN_UNCHANGED:
+                return octets[: self.largest_octets]
+        return self.mutated(octets, other, chance)[: self.largest_octets]
 
     def kept(self) -> list[bytes]:
         """The inputs kept for the tests."""
@@ -107,14 +125,16 @@ def look(octets: bytes, target: Target, is_in_all_ways: bool = True) -> Reading:
     begun = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        whole = read(octets, target, WINDOWS[0])
+        whole = read(octets, target, WHOLE_WINDOW)
         check_positions(whole)
         target.check(octets, whole)
         if whole.refusal is None:
             check_octets(octets, whole)
-            for way, other in _other_ways(octets, target) if is_in_all_ways else ():
-                if other.refusal is None:
-                    check_same(way, whole, other)
+        for way, other in _other_ways(octets, target, whole) if is_in_all_ways else ():
+            if (whole.refusal is None) != (other.refusal is None):
+                raise Finding(f"{way}: {whole.refusal}, {other.refusal} in the other way")
+            if whole.refusal is None:
+                check_same(way, whole, other)
     if (took := time.process_time() - begun) > SECONDS_OF_AN_INPUT:
         raise Finding(f"slow: {took:.1f} s for {len(octets)} octets")
     return whole
@@ -124,7 +144,7 @@ def look(octets: bytes, target: Target, is_in_all_ways: bool = True) -> Reading:
 def _compile(target: Target) -> None:
     """Have the walk compiled before a time is taken."""
     for octets in (*target.seeds()[:2], b"\0junk"):
-        read(octets, target, WINDOWS[0])
+        read(octets, target, WHOLE_WINDOW)
 
 
 def read(octets: bytes, target: Target, window_octets: int) -> Reading:
@@ -159,23 +179,26 @@ def _table(blocks: Sequence[Block]) -> pa.Table | None:
     return pa.concat_tables(tables).combine_chunks() if tables else None
 
 
-def _other_ways(octets: bytes, target: Target) -> Iterator[tuple[str, Reading]]:
-    """The same file read through a small window, and in parts that are put together."""
-    if target.fits_small_window(octets):
-        yield "window", read(octets, target, WINDOWS[1])
-    found: list[Part] = []
-    if _refusal(lambda: found.extend(target.parts(octets))) is not None:
-        return
+def _other_ways(octets: bytes, target: Target, whole: Reading) -> Iterator[tuple[str, Reading]]:
+    """The same file read through small windows, and in parts that are put together."""
+    for window_octets in target.small_windows:
+        if target.fits_window(octets, window_octets):
+            yield "window", read(octets, target, window_octets)
+    if whole.refusal is None and (found := target.parts(octets)) is not None:
+        yield "parts", _read_in_parts(octets, target, found)
+
+
+def _read_in_parts(octets: bytes, target: Target, found: Sequence[Part]) -> Reading:
     blocks: list[Block] = []
     tallies = [Tally() for _ in found]
 
     def take() -> None:
         for part, tally in zip(found, tallies, strict=True):
-            blocks.extend(target.blocks(octets, tally, part, WINDOWS[0]))
+            blocks.extend(target.blocks(octets, tally, part, WHOLE_WINDOW))
 
     refusal = _refusal(take)
     together = Tally(**{each: sum(getattr(tally, each) for tally in tallies) for each in SUMS})
-    yield "parts", Reading(_table(blocks), together, refusal)
+    return Reading(_table(blocks), together, refusal)
 
 
 def check_octets(octets: bytes, reading: Reading) -> None:
@@ -216,6 +239,29 @@ def check_same(way: str, one: Reading, other: Reading) -> None:
             raise Finding(f"{way}: {kind} {getattr(one.tally, kind)}, {getattr(other.tally, kind)} in the other way")
     if way == "window" and one.tally.warnings != other.tally.warnings:
         raise Finding(f"{way}: warnings {one.tally.warnings}, {other.tally.warnings} in the other way")
+
+
+# What was said, as features
+
+
+def counted(reading: Reading) -> set[str]:
+    """Why it was refused, what was warned of, and how many records, octets and spans of each kind there are, by magnitude."""
+    tally = reading.tally
+    found = {f"refused {re.sub(r'[0-9]+', 'n', reading.refusal)}"} if reading.refusal else set()
+    for kind in ("records", "octets_header", "octets_padding", "octets_quarantined", "spans_quarantined"):
+        found.add(f"{kind} {min(4, int(getattr(tally, kind)).bit_length())}")
+    return found | {f"warning {name}" for name in tally.warnings}
+
+
+def magnitude(value: Any) -> str:
+    """Whether a value is there, of which sort it is, and roughly how large."""
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return ("?" if "?" in value or "\ufffd" in value else "text") if value else "empty"
+    if isinstance(value, int):
+        return str(min(4, (value.bit_length() + 15) // 16))
+    return "instant"
 
 
 # Mutations
@@ -335,7 +381,7 @@ def fuzz(target: Target, minutes: float, seed: int, say: Callable[[str], None]) 
     found: dict[str, Path] = {}
     CURRENT.mkdir(parents=True, exist_ok=True)
     current = CURRENT / f"{target.name}.current"
-    queue = target.seeds()
+    queue = [*target.seeds(), *target.kept()]
     begun, tried, told = time.monotonic(), 0, 0.0
     with current.open("wb", buffering=0) as file:
         while queue or time.monotonic() - begun < minutes * 60:
@@ -343,7 +389,7 @@ def fuzz(target: Target, minutes: float, seed: int, say: Callable[[str], None]) 
                 octets = queue.pop()
             else:
                 base = chance.choice(interesting[-50:] if chance.random() < 0.3 else interesting)
-                octets = target.mutated(base, chance.choice(interesting), chance)
+                octets = target.made(base, chance.choice(interesting), chance)
             file.seek(0)
             file.truncate()
             file.write(octets)  # if the reader never comes back, this is the input
@@ -383,9 +429,9 @@ def fuzz(target: Target, minutes: float, seed: int, say: Callable[[str], None]) 
     return len(found)
 
 
-def fuzz_all(program: str, targets: Mapping[str, Target], arguments: Sequence[str] | None) -> int:
+def fuzz_all(targets: Mapping[str, Target], arguments: Sequence[str] | None = None) -> int:
     """The command: fuzz one format or all; 1 if there was a finding."""
-    parser = argparse.ArgumentParser(prog=program)
+    parser = argparse.ArgumentParser(prog="tests.fuzz")
     parser.add_argument("--minutes", type=float, default=10, help="for each format")
     parser.add_argument("--format", choices=list(targets), help="one format only")
     parser.add_argument("--seed", type=int, default=0)

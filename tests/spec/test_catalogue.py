@@ -17,7 +17,7 @@ import factors
 from factors.catalogue import FactorSet
 from factors.check import check
 from factors.frozen import freeze, frozen
-from factors.registry import FactorError, in_force, load
+from factors.registry import FactorError, drafts, in_force, load
 from tests.spec.test_factors import ASSIGNMENT, ASSIGNMENTS, FIXED_A, FIXED_B, MOBILE_A, MOBILE_B, SET, SET_FILE, change, folder
 
 __all__ = ["folder"]
@@ -248,6 +248,21 @@ def test_a_folder_in_which_nothing_is_frozen_is_refused_by_the_check(released):
 
     with pytest.raises(FactorError, match=r"frozen.toml: nothing is frozen"):
         check(released)
+
+
+def test_what_serves_a_month_and_is_not_frozen_is_known_by_name(released):
+    change(released, SET_FILE, MOBILE_A, MOBILE_A + MOBILE_A.replace('"10"', '"8"').replace("2026-01-01", "2026-07-01"))
+
+    assert drafts(released, JUNE) == ()
+    assert drafts(released, date(2026, 7, 1)) == ("TEST/mobile/volume/2026-07",)
+    (released / "frozen.toml").unlink()
+    assert {"assignment/*/TEST/2026-01/2025-12-15", MOBILE} < set(drafts(released, JUNE))
+    assert drafts(released, date(2027, 1, 1)) == ()
+
+
+@pytest.mark.parametrize("month", [date(2022, 1, 1), date(2026, 10, 1)])
+def test_nothing_that_serves_a_month_as_shipped_can_be_edited(month):
+    assert drafts(SHIPPED, month) == ()
 
 
 # The changelog

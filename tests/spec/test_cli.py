@@ -69,6 +69,12 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         ("show", "--month", "2026-10"),
         ("show", "--subscription", "SUB-1"),
         ("show", "--subscription", "SUB-1", "--month", "2026-10", "--lang", "de"),
+        ("explain", "--month", "2026-10"),
+        ("explain", "--subscription", "SUB-1"),
+        ("pack", "--month", "2026-10"),
+        ("pack", "--out", "pack.zip"),
+        ("verify", "pack.zip", "--month", "2026-10"),
+        ("benchmark",),
         ("key",),
         ("demo",),
         ("demo", "--month", "2026-10", "--subscriptions", "many"),
@@ -93,8 +99,9 @@ def test_help_lists_every_command(capsys):
     code, out, _ = called(capsys, "--help")
 
     assert code == 0
-    for command in ("run", *STAGES, "summary", "calendar", "restate", "show", "key", "demo", "reaccept", "serving"):
-        assert f"\n    {command} " in out
+    more = ("summary", "calendar", "restate", "show", "key", "demo", "reaccept", "serving", "explain", "pack", "sql", "benchmark")
+    for command in ("run", *STAGES, *more):
+        assert f"\n    {command}" in out
 
 
 @pytest.mark.parametrize("month", ["2026", "2026-13", "2026-00", "2026-1", "26-10", "2026-10-01", "october", "2026/10", ""])
@@ -112,6 +119,9 @@ def test_what_is_no_month_ends_with_2_and_says_how_to_write_one(capsys, month):
         *[(stage,) for stage in STAGES],
         ("show", "--subscription", "SUB-1"),
         ("restate", "--reason", "late file"),
+        ("explain", "--subscription", "SUB-1"),
+        ("pack", "--out", "pack.zip"),
+        ("benchmark",),
         ("demo",),
         ("summary",),
     ],
@@ -249,6 +259,33 @@ def test_a_demo_is_written_to_a_local_folder_only(capsys, monkeypatch):
 
     assert code == 2
     assert err == "error: FOOTPRINT_LANDING is not a local folder: the demo is written to a local folder only\n"
+
+
+# The auditor's commands
+
+
+@pytest.mark.parametrize("command", [("pack", "--out", "pack.zip"), ("benchmark",)], ids=" ".join)
+def test_a_month_that_is_not_published_ends_with_1_and_says_so(capsys, command):
+    assert called(capsys, *command, "--month", "2026-10") == (1, "", "refused: nothing is published for 2026-10\n")
+
+
+def test_a_file_that_is_no_pack_ends_with_1_and_says_so(capsys, tmp_path):
+    code, _, err = called(capsys, "verify", str(tmp_path / "absent.zip"))
+
+    assert (code, err) == (1, f"refused: {tmp_path}/absent.zip is not there\n")
+
+
+def test_a_pack_goes_to_a_folder_that_is_there(capsys, tmp_path):
+    code, _, err = called(capsys, "pack", "--month", "2026-10", "--out", str(tmp_path / "no" / "pack.zip"))
+
+    assert (code, err) == (2, f"error: --out: {tmp_path}/no is not a folder\n")
+
+
+def test_a_question_in_wrong_sql_ends_with_2_and_duckdbs_words(capsys):
+    code, out, err = called(capsys, "sql", "SELECT nothing FROM nowhere")
+
+    assert (code, out) == (2, "")
+    assert err.startswith("error: Catalog Error: Table with name nowhere does not exist")
 
 
 # How a command ends

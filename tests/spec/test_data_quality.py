@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from data_quality.benchmarks import read_benchmarks
 from data_quality.judge import Measurement, judge
 from data_quality.rules import EVERY_NETWORK, LIMITS, MARKS, Rule, read_rules, rule_for
+from jobs.verify import _against_before, _in_words
 
 NETWORKS = ("fixed", "mobile", EVERY_NETWORK)
 SHARE = Rule("share", None, None, Decimal("0.02"), "share", True, 0, "A share.", "a choice")
@@ -97,6 +99,25 @@ def test_what_a_wide_band_lets_pass_the_month_before_does_not(before, now):
     assert any(band.passes(Decimal(before)) and band.passes(Decimal(now)) for band in bands)
 
     assert not rules["gigabytes_against_month_before", None].passes(Decimal(now) / Decimal(before))
+
+
+def test_the_refusal_names_the_measurement_its_band_and_the_slip():
+    rule = rule_for(read_rules(), "volume_gco2e_per_gigabyte", "mobile")
+
+    assert _in_words(Measurement("mobile", rule, Decimal("98.4"), True)) == (
+        "volume_gco2e_per_gigabyte of mobile is 98.4 gCO2e/GB, allowed 10 to 55 (8 times too much: bits and bytes?)"
+    )
+
+
+def test_means_are_compared_with_those_of_the_month_before_where_it_was_published():
+    now = SimpleNamespace(gigabytes=Decimal(240), gco2e=Decimal(4000))
+    before = SimpleNamespace(subscriptions=5, octets=75 * 10**9, gco2e=Decimal(2500))
+
+    assert list(_against_before(before, "mobile", now, 2)) == [
+        ("gigabytes_against_month_before", "mobile", 8),  # 120 GB after 15 GB
+        ("gco2e_against_month_before", "mobile", 4),
+    ]
+    assert [measured for *_, measured in _against_before(None, "mobile", now, 2)] == [None, None]
 
 
 def test_a_value_outside_its_band_that_no_slip_explains_is_not_given_one():

@@ -282,10 +282,10 @@ def test_a_month_or_revision_that_is_not_published_is_refused(tmp_path):
     with pytest.raises(Refused, match="2026-10 has no revision 2: published are 1"):
         pack(settings, MONTH, 2, tmp_path / "x.zip")
 
-    # Worked out anew for a second revision, what the first was made of is no longer there.
+    # What a revision was made of goes with its figures.
     first = rows_of(settings, PUBLICATIONS)[0]
     write(settings, PUBLICATIONS, [first | {"publication_id": 2, "revision": 2, "batch_cutoff": 2}])
-    with pytest.raises(Refused, match="revision 2 of 2026-10 cannot be worked out again"):
+    with pytest.raises(Refused, match="revision 2 of 2026-10 has no figures any more: they were erased"):
         pack(settings, MONTH, 2, tmp_path / "x.zip")
     assert not (tmp_path / "x.zip").exists()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jobs.batches import AsOf, Batch, withdrawn_between
-from schemas.tables import BATCHES, CARRIED, PUBLICATIONS
+from jobs.run import Refused
+from schemas.tables import BATCHES, CARRIED, CORRECTIONS, ERASURES, PUBLICATIONS
 from tests.conftest import rows
 
 pytestmark = pytest.mark.spark
@@ -93,3 +95,31 @@ def test_a_month_is_left_behind_when_the_one_before_is_restated_with_other_count
 
     publish(lake, "| 4 | 2026-11-01 | 2 | 3 |")
     assert not is_left_behind(lake, NOVEMBER), "it was restated too"
+
+
+# What stops a restatement before anything is computed
+
+
+def test_a_month_that_is_not_published_or_whose_records_are_erased_is_refused(lake):
+    from jobs.restate import restate_month
+
+    place: Any = SimpleNamespace(lake=lake)
+    with pytest.raises(Refused, match="2026-10 is not published, so there is nothing to restate: run it"):
+        restate_month(place, OCTOBER, "late file")
+
+    publish(lake, "| 1 | 2026-10-01 | 1 | 1 |")
+    erased = {"kind": "records", "usage_month": OCTOBER, "reason": "old", "erased_at": datetime(2027, 1, 10, tzinfo=UTC)}
+    lake.append_rows(ERASURES, [erased])
+    with pytest.raises(Refused, match="2026-10 cannot be counted anew: its records are erased since 2027-01-10"):
+        restate_month(place, OCTOBER, "late file")
+
+
+def test_a_restatement_that_billing_need_not_be_told_of_leaves_no_correction(spark, lake):
+    told = rows(spark, CORRECTIONS, "| subscription_key | from_revision | to_revision |\n| ana | 1 | 2 |")
+
+    lake.append(CORRECTIONS, told.limit(0), 2)
+    assert lake.read(CORRECTIONS).isEmpty()
+    lake.append(CORRECTIONS, told, 3)
+    lake.append(CORRECTIONS, told, 3)
+
+    assert lake.read(CORRECTIONS).count() == 1
