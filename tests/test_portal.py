@@ -511,6 +511,19 @@ def test_the_service_refuses_a_user_who_may_read_everybody(settings, connection)
             rows.connect(as_another)
 
 
+def test_a_user_of_ones_own_that_is_granted_the_role_serves_too(settings, connection):
+    connection.execute("CREATE ROLE web LOGIN IN ROLE footprint_portal")
+    try:
+        place = Settings.from_environment(
+            {"FOOTPRINT_VAR": str(settings.var), "FOOTPRINT_SERVING_URL": postgres.url(settings, "web")}
+        )
+        with closing(rows.connect(place)) as web:
+            assert rows.account(web, [key_of(settings, "ana")], None, "en").month == OCTOBER
+            assert rows.account(web, ["0" * 32], None, "en") is None
+    finally:
+        connection.execute("DROP ROLE web")
+
+
 def test_months_published_under_an_earlier_key_are_shown_too(settings, connection):
     after, before = "c" * 32, key_of(settings, "ana")
     load(connection, [row(after, date(2026, 11, 1), publication_id=14)])
