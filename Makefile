@@ -5,9 +5,10 @@ MINUTES ?= 10
 RECORDS ?= 5000000
 RUNS ?= 3
 FORMAT ?= delimited
+PORT ?= 8600
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench bench-readers fuzz airflow stop clean
+.PHONY: help setup run portal test check bench bench-readers fuzz airflow stop clean
 MAKEFLAGS += --no-print-directory
 
 CODE := dags jobs factors schemas data_quality tests .setup
@@ -24,6 +25,9 @@ setup: ## Prepare everything into .venv/ and var/ (the other commands do that fi
 run: setup ## Run a month through Airflow, MONTH=2026-10 by default; without FOOTPRINT_LANDING, on a month made up.
 	@$(WITH_ENVIRONMENT) exec python .setup/run.py "$(MONTH)"
 
+portal: setup ## Serve the customer's page, read-only, on this machine, PORT=8600; `footprint portal-token` lets you in. Ctrl-C ends it.
+	@$(WITH_ENVIRONMENT) exec footprint portal --port "$(PORT)"
+
 test: setup ## Run all tests.
 	@$(WITH_ENVIRONMENT) exec python -m pytest
 
@@ -34,6 +38,7 @@ check: setup ## Lint, type-check, and see whether what is generated is fresh.
 	@echo "mypy .setup"; .venv/bin/mypy --no-error-summary --strict .setup/*.py
 	@echo "locks"; .venv/bin/python .setup/lock.py check
 	@echo "factors"; .venv/bin/python -m factors check
+	@echo "claims"; .venv/bin/python -m jobs.portal.claims
 	@echo "data dictionary"; .venv/bin/python -m schemas dictionary --check
 
 bench: setup ## Measure a month beside DuckDB and Polars scripts, RECORDS=5000000[,…] RUNS=3 FORMAT=delimited ENGINES=footprint,duckdb,polars.

@@ -19,7 +19,10 @@ from pathlib import Path
 SETUP = Path(__file__).resolve().parent
 PYPROJECT = SETUP.parent / "pyproject.toml"
 LOCKS = {
-    "requirements.lock": (["--extra", "airflow", "--extra", "dev"], "Everything that make run, make test and make airflow use."),
+    "requirements.lock": (
+        ["--extra", "airflow", "--extra", "dev", "--extra", "portal"],
+        "Everything that make run, make test, make airflow and make portal use.",
+    ),
     "pipeline.lock": (
         ["--constraint", ".setup/requirements.lock"],
         "The pipeline alone, without Airflow and developers' tools: for a Spark cluster.",

@@ -100,6 +100,16 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--subscription", required=True, help="the operator's subscription id")
     show.add_argument("--lang", choices=("fr", "en"), default="fr")
     _month(show, is_required=True)
+    customers = command("customer-page", _customer_page, "a subscription's page for the customer area, as one HTML file")
+    customers.add_argument("--subscription", required=True, help="the operator's subscription id")
+    customers.add_argument("--lang", choices=("fr", "en"), default="fr")
+    customers.add_argument("--out", required=True, type=Path, metavar="FILE")
+    customers.add_argument("--month", metavar="YYYY-MM", help="the latest published one if none is named")
+    issued = command("portal-token", _portal_token, "a token that shows a subscription's page in the portal for some minutes")
+    issued.add_argument("--subscription", required=True, help="the operator's subscription id")
+    portal = command("portal", _portal, "serve the customer's page, read-only, from PostgreSQL")
+    portal.add_argument("--host", default="127.0.0.1")
+    portal.add_argument("--port", type=int, default=8600)
     why = command("explain", _explain, "what was published of a subscription and why, worked out a second time")
     why.add_argument("--subscription", required=True, help="the operator's subscription id")
     _revision(why)
@@ -261,6 +271,44 @@ def _show(call: argparse.Namespace, settings: Settings) -> None:
         say(customer.revision_words(row, *serving.change_of(connection, row), call.lang))
 
 
+def _customer_page(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.portal import rows
+    from jobs.portal.equivalences import equivalences
+    from jobs.portal.page import page
+    from jobs.postgres import connect
+    from jobs.serving_schema import prepare
+
+    month = usage_month(call.month) if call.month else None
+    with closing(connect(settings)) as connection:
+        prepare(connection)
+        account = rows.account(connection, _every_subscription_key(settings, call.subscription), month, call.lang)
+    if account is None:
+        raise Refused(f"nothing is published for this subscription{f' in {call.month}' if call.month else ''}")
+    try:
+        call.out.write_text(page(account, call.lang, equivalences(settings.factors)), encoding="utf-8")
+    except OSError as error:
+        raise CallError(f"--out: {call.out} cannot be written ({error.strerror})") from None
+    say(f"page      {call.out}, {account.month:%Y-%m}, {call.out.stat().st_size:,} octets")
+
+
+def _portal_token(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs.portal.tokens import tokens
+
+    say(tokens(settings).of_subscription(_every_subscription_key(settings, call.subscription)))
+
+
+def _portal(call: argparse.Namespace, settings: Settings) -> None:
+    try:
+        from jobs.portal import service
+    except ModuleNotFoundError as error:
+        raise CallError(f"{error.name} is not installed: the portal is an extra, pip install footprint[portal]") from None
+    from jobs import serving
+
+    if not settings.serving_url:
+        serving.start(settings)
+    service.serve(settings, call.host, call.port, say)
+
+
 def _explain(call: argparse.Namespace, settings: Settings) -> None:
     from jobs import explain, explain_words
 
@@ -325,6 +373,14 @@ def _subscription_key(settings: Settings, subscription_id: str, month: date | No
     keys = terms_of(settings.keys, SERVING_KEY)
     key = keys.of_month(month_number(month or keys.terms[-1].serves_from))
     return key.pseudonym("subscription", subscription_id.strip()).hex()
+
+
+def _every_subscription_key(settings: Settings, subscription_id: str) -> list[str]:
+    """Under each serving key that is there, since a subscription's months may have been published under several."""
+    from jobs.pseudonyms import SERVING_KEY, read_key, terms_of
+
+    keys = [read_key(settings.keys, term.file_name) for term in terms_of(settings.keys, SERVING_KEY).terms]
+    return [key.pseudonym("subscription", subscription_id.strip()).hex() for key in keys]
 
 
 def _rotate_key(call: argparse.Namespace, settings: Settings) -> None:

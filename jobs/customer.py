@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 _WORDS = {
@@ -93,6 +94,24 @@ def revision_words(row: Mapping[str, Any], reason: str, earlier: Mapping[str, An
         volume=_whole(earlier["data_volume_gb_displayed"], said["thousands"]),
         grams=_whole(earlier["footprint_gco2e_displayed"], said["thousands"]),
     )
+
+
+def month_name(month: date, language: str) -> str:
+    """A month with its year, as it stands within a sentence of the language."""
+    said: Any = _WORDS[language]
+    return f"{said['months'][month.month - 1]} {month.year}"
+
+
+def network_name(network: str, language: str) -> str:
+    """The decree's type of subscription."""
+    said: Any = _WORDS[language]
+    return str(said[network])
+
+
+def whole(number: int, language: str) -> str:
+    """A whole number with the language's sign between thousands."""
+    said: Any = _WORDS[language]
+    return _whole(number, said["thousands"])
 
 
 def _whole(number: int, thousands: str) -> str:

@@ -48,6 +48,8 @@ class Settings:
     billing_days: int
     restatement_days: int
     materiality_gco2e: Decimal | None
+    portal_key: Path
+    portal_token_minutes: int
     var: Path
 
     @classmethod
@@ -62,12 +64,13 @@ class Settings:
         # A day of the calendar lies before the next, and a month is restated while its records are there to be counted anew.
         restatement = _number(given, "FOOTPRINT_RESTATEMENT_DAYS", min(32, records_kept), range(records_kept + 1))
         billing = _number(given, "FOOTPRINT_BILLING_DAYS", min(7, restatement), range(restatement + 1))
+        keys = Path(given.get("FOOTPRINT_KEYS", var / "keys")).absolute()
         return cls(
             landing=place(given.get("FOOTPRINT_LANDING", str(var / "landing"))),
             lake=place(given.get("FOOTPRINT_LAKE", str(var / "lake"))),
             sources=_folder("FOOTPRINT_SOURCES", given, PROJECT / "schemas" / "sources"),
             factors=_folder("FOOTPRINT_FACTORS", given, PROJECT / "factors"),
-            keys=Path(given.get("FOOTPRINT_KEYS", var / "keys")).absolute(),
+            keys=keys,
             spark_master=given.get("FOOTPRINT_SPARK_MASTER", "local[*]"),
             serving_url=given.get("FOOTPRINT_SERVING_URL"),
             legal_timezone=_legal_timezone(given.get("FOOTPRINT_LEGAL_TIMEZONE", "Europe/Paris")),
@@ -78,6 +81,8 @@ class Settings:
             billing_days=billing,
             restatement_days=restatement,
             materiality_gco2e=_grams(given, "FOOTPRINT_MATERIALITY_GCO2E"),
+            portal_key=Path(given.get("FOOTPRINT_PORTAL_KEY", keys / "portal.key")).absolute(),
+            portal_token_minutes=_number(given, "FOOTPRINT_PORTAL_TOKEN_MINUTES", 15, range(1, 24 * 60 + 1)),
             var=var,
         )
 
@@ -113,6 +118,8 @@ _VARIABLES = {
     "FOOTPRINT_BILLING_DAYS",
     "FOOTPRINT_RESTATEMENT_DAYS",
     "FOOTPRINT_MATERIALITY_GCO2E",
+    "FOOTPRINT_PORTAL_KEY",
+    "FOOTPRINT_PORTAL_TOKEN_MINUTES",
     "FOOTPRINT_VAR",
 }
 

@@ -39,7 +39,27 @@ WRITERS = Table(
     key=("lake_key",),
 )
 
-TABLES = (PUBLISHED, PUBLICATIONS, REVISIONS, RESTATEMENTS, CORRECTIONS, VERDICTS, METHOD_TEXTS, WRITERS)
+FEEDBACK_REASONS = ("clear", "figure_unclear", "method_unclear", "actions_missing")
+
+FEEDBACK = Table(
+    name="feedback",
+    comment="Answers to « Does this page help you? ». Nothing says whose: no key, no address, no time of day.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'First day of the month that was shown.'
+        answer           STRING    NOT NULL COMMENT 'yes or no.'
+        reason           STRING             COMMENT 'Reason chosen from the list of the page; null if none was.'
+        language         STRING    NOT NULL COMMENT 'Language of the page, ISO 639-1.'
+        day              DATE      NOT NULL COMMENT 'Day of the answer in the legal time zone.'
+    """,
+    key=(),
+    checks={
+        "answer_is_known": "answer IN ('yes', 'no')",
+        "reason_is_known": f"reason IN {FEEDBACK_REASONS}",
+        "language_is_known": "language IN ('fr', 'en')",
+    },
+)
+
+TABLES = (PUBLISHED, PUBLICATIONS, REVISIONS, RESTATEMENTS, CORRECTIONS, VERDICTS, METHOD_TEXTS, WRITERS, FEEDBACK)
 
 READERS = {
     "footprint_billing": ("published", "publications", "corrections"),
@@ -49,7 +69,11 @@ READERS = {
         *("restatements", "corrections", "published_history", "publication_history"),
     ),
 }
-"""What each role may read. None may write."""
+"""What each role may read. None may write, but the portal may add to FEEDBACK, which its owner alone reads."""
+
+PORTAL = "footprint_portal"
+_OWN_ROW = "subscription_key = current_setting('footprint.subscription_key', true)"
+"""The portal reaches the row it names, for a transaction, by a key that nobody can list: no key named, no row."""
 
 _INDEXES = "CREATE INDEX IF NOT EXISTS published_by_month ON footprint.published (usage_month)"
 """Billing reads a month. The keys serve the rest: a subscription's revisions are found by publication, of which there are few."""
@@ -130,6 +154,7 @@ def _declared() -> list[str]:
         _INDEXES,
         *(view.postgres_ddl(SCHEMA) for view in VIEWS),
         *_rights(),
+        *_policies(),
     ]
 
 
@@ -140,6 +165,19 @@ def _rights() -> Iterable[str]:
     for role, names in READERS.items():
         yield f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"
         yield f"GRANT SELECT ON {', '.join(f'{SCHEMA}.{name}' for name in names)} TO {role}"
+
+    yield f"GRANT INSERT ON {SCHEMA}.{FEEDBACK.name} TO {PORTAL}"
+
+
+def _policies() -> Iterable[str]:
+    """Rows of ``published`` by reader. The owner, who loads them, passes; so do the views, which are the owner's."""
+    table = f"{SCHEMA}.{PUBLISHED.name}"
+    yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
+    for role, names in READERS.items():
+        if PUBLISHED.name in names:
+            rows = _OWN_ROW if role == PORTAL else "true"
+            yield f"DROP POLICY IF EXISTS {role}_reads ON {table}"
+            yield f"CREATE POLICY {role}_reads ON {table} FOR SELECT TO {role} USING ({rows})"
 
 
 def _comment() -> str:

@@ -86,7 +86,7 @@ class Table:
         name: folder under the lake and name in PostgreSQL.
         comment: what one row is.
         text: the columns, a line each: ``name TYPE [NOT NULL] COMMENT 'meaning'``.
-        key: columns that identify a row.
+        key: columns that identify a row; none where rows that are alike may repeat and nothing may tell them apart.
         checks: row rules by name, as SQL that must not be false.
         partitioned_by: partition columns of the Delta table.
         statistics: columns Delta may keep minimum and maximum of. Pseudonyms are never among them, since the log outlives an
@@ -140,7 +140,7 @@ class Table:
         """CREATE TABLE for PostgreSQL with key, row rules and comments, safe to repeat."""
         lines = [f"{c.name} {c.postgres_type}{' NOT NULL' if c.is_required else ''}" for c in self.columns]
         lines += [f"CONSTRAINT {name} CHECK ({rule})" for name, rule in self.checks.items()]
-        lines.append(f"PRIMARY KEY ({', '.join(self.key)})")
+        lines += [f"PRIMARY KEY ({', '.join(self.key)})"] if self.key else []
         name = f"{schema}.{self.name}"
         comments = [f"COMMENT ON TABLE {name} IS {_quoted(self.comment)}"]
         comments += [f"COMMENT ON COLUMN {name}.{c.name} IS {_quoted(c.comment)}" for c in self.columns]
