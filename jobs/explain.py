@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import duckdb
@@ -78,20 +79,29 @@ def explain(settings: Settings, usage_month: date, subscription_key: str, revisi
 
 
 def catalogue(settings: Settings, connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any]) -> Registry:
-    """The factors a publication was worked out with. Raises Refused if the folder of factors says something else now."""
-    brands = connection.execute(f"SELECT DISTINCT brand FROM {stage_rows(SUBSCRIBED, published)}").fetchall()
-    month = published["usage_month"]
+    """The factors a publication was worked out with: those of the folder now, else those it knew when the month was published.
+
+    Raises:
+        Refused: the folder of factors says something else, now and as of that day.
+    """
+    rows = connection.execute(f"SELECT DISTINCT brand FROM {stage_rows(SUBSCRIBED, published)}").fetchall()
+    brands, month, day = [brand for (brand,) in rows], published["usage_month"], published["published_at"].date()
     try:
-        now = factors_id(in_force(settings.factors, month, [brand for (brand,) in brands]))
         registry = load(settings.factors)
+        now = factors_id(in_force(settings.factors, month, brands))
     except FactorError as error:
         raise Refused(str(error)) from None
-    if brands and now != published["factors_id"]:
-        raise Refused(
-            f"{settings.factors} gives other factors for {month:%Y-%m} than revision {published['revision']} was worked out with "
-            f"({now}, not {published['factors_id']}): set FOOTPRINT_FACTORS to those of code version {published['code_version']}"
-        )
-    return registry
+    if not brands or now == published["factors_id"]:
+        return registry
+    # A correction, or another set, may have become known on the day itself, before or after.
+    for known_on in (day, day - timedelta(days=1)):
+        with suppress(FactorError):
+            if factors_id(in_force(settings.factors, month, brands, known_on)) == published["factors_id"]:
+                return registry.as_known(known_on)
+    raise Refused(
+        f"{settings.factors} gives other factors for {month:%Y-%m} than revision {published['revision']} was worked out with "
+        f"({now}, not {published['factors_id']}): set FOOTPRINT_FACTORS to those of code version {published['code_version']}"
+    )
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def _write_texts(
 ) -> None:
     month, verdict = published["usage_month"], published["verdict_id"]
     brands = [brand for (brand,) in connection.execute("SELECT DISTINCT brand FROM subscribed_now ORDER BY 1").fetchall()]
-    used = in_force(settings.factors, month, brands)
+    used = in_force(settings.factors, month, brands, registry.known_on)
     evidence = f"SELECT * FROM {EVIDENCE.name} WHERE verdict_id = ? ORDER BY network, rule"
     texts = {
         "README.txt": readme(published),
@@ -250,6 +250,7 @@ def _manifest(
         "format": FORMAT,
         "publication": {name: value for name, value in published.items() if name != "rows_hash"},
         "packed_by_code_version": code_version(),
+        "factors_known_on": registry.known_on.isoformat() if registry.known_on else None,
         "locks": {path.name: digest(path) for path in locks},
         "rows": connection.execute("SELECT count(*) FROM published_now").fetchall()[0][0],
         "figures_hash_of_rows": exact_sql.figures_hash(connection, "published_now"),

@@ -152,7 +152,8 @@ def _figures(connection: duckdb.DuckDBPyConnection, folder: Path, manifest: Mapp
     def read() -> Iterator[str]:
         for name, (member, table) in _PARQUET.items():
             yield from _read(connection, name, folder / member, table)
-        registry, month = load(folder / "factors"), date.fromisoformat(manifest["publication"]["usage_month"])
+        month, known_on = date.fromisoformat(manifest["publication"]["usage_month"]), manifest["factors_known_on"]
+        registry = load(folder / "factors").as_known(date.fromisoformat(known_on) if known_on else None)
         yield from _factors(connection, folder, registry, manifest, month)
         exact_sql.recompute_all(connection, registry, month)
         facts.append(f"rows        {_one(connection, 'SELECT count(*) FROM recomputed'):,} worked out again from the input")

@@ -171,6 +171,7 @@ def test_factors_that_are_no_longer_those_of_the_publication_are_refused(setting
     from dataclasses import replace
 
     shutil.copytree(settings.factors, tmp_path / "factors", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    (tmp_path / "factors" / "frozen.toml").unlink()
     path = tmp_path / "factors" / "sets" / "FR-RCP2-NAT-2022.toml"
     path.write_text(path.read_text(encoding="utf-8").replace('"12.3"', '"12.4"'), encoding="utf-8")
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import pyarrow.parquet
 import pytest
 
 from jobs import exact_sql
+from jobs.explain import explain
 from jobs.pack import MANIFEST, PUBLISHED_MEMBER, archive, as_json, pack
 from jobs.pack_check import check
 from jobs.run import PROJECT, Refused
@@ -300,3 +303,40 @@ def test_the_readme_says_in_both_languages_that_it_is_a_controlled_document(pack
     for name in names:
         told = name if not name.startswith("factors/") else "factors/"
         assert name == "README.txt" or text.count(f"  {told}") == 2, name
+
+
+CORRECTION = """
+[[value]]
+network = "mobile"
+component = "volume"
+version = 2
+amount = "13.1"
+unit = "gCO2e/GB"
+valid_from = 2024-01-01
+known_from = {known_from}
+source = "ademe-6789-2024"
+mark = "V2"
+status = "national_default"
+"""
+
+
+def test_a_factor_corrected_since_leaves_what_was_published_explained_with_what_was_known_then(tmp_path):
+    settings = write_month(tmp_path)
+    factors = tmp_path / "factors"
+    shutil.copytree(settings.factors, factors, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    catalogue = factors / "sets" / "FR-RCP2-NAT-2022.toml"
+    correction = CORRECTION.format(known_from=(NOW + timedelta(days=9)).date())
+    catalogue.write_text(catalogue.read_text(encoding="utf-8") + correction, encoding="utf-8")
+    corrected = replace(settings, factors=factors)
+
+    pack(corrected, MONTH, None, tmp_path / "pack.zip")
+
+    assert check(tmp_path / "pack.zip").differences == []
+    manifest = json.loads((unpacked(tmp_path / "pack.zip", tmp_path / "pack") / MANIFEST).read_text(encoding="utf-8"))
+    assert manifest["factors_known_on"] == f"{NOW:%Y-%m-%d}"
+    found = explain(corrected, MONTH, SMALL[0].key.hex())
+    assert found.agrees
+    assert {part["factor_id"] for part in found.components} == {
+        "FR-RCP2-NAT-2022/mobile/volume/2024-01",
+        "FR-RCP2-NAT-2022/mobile/subscription/2024-01",
+    }
