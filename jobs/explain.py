@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 
+from factors.hypotheses import hypotheses_of
 from factors.reading import FactorError
 from factors.registry import Registry, factors_id, in_force, load
 from jobs import recompute
@@ -52,6 +53,7 @@ class Explanation:
     usage: Sequence[Row]
     subscribed: Row
     provenance: Mapping[str, Any]
+    hypotheses: Sequence[Row]
     differences: Sequence[str]
 
     @property
@@ -153,8 +155,15 @@ def of_row(
         found.metered,
         found.subscribed,
         provenance(connection, settings, published, bytes.fromhex(subscription_key), found.metered),
+        _taken_for_granted(settings, published["usage_month"]),
         found.differences,
     )
+
+
+def _taken_for_granted(settings: Settings, usage_month: date) -> list[Row]:
+    """The hypotheses in force for the month."""
+    told = {"id", "text", "owner", "expires"}
+    return [hypothesis.model_dump(mode="json", include=told) for hypothesis in hypotheses_of(settings.factors, usage_month)]
 
 
 def _nothing(connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any]) -> str:
@@ -168,7 +177,9 @@ def _nothing(connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any]
 def _component(registry: Registry, part: recompute.Component) -> Row:
     """A component with the words of its factor."""
     factor_set = registry.sets[part.coefficient.factor_set]
-    value = next(v for v in factor_set.value if f"{factor_set.name}/{v.name}" == part.coefficient.factor_id)
+    # Of an expression the identity ends with a hash of its parts'.
+    identity = part.coefficient.factor_id.partition("#")[0]
+    value = next(v for v in factor_set.value if f"{factor_set.name}/{v.name}" == identity)
     source = registry.citations[value.source]
     return {
         "component": part.name,
@@ -187,7 +198,7 @@ def _component(registry: Registry, part: recompute.Component) -> Row:
         "status": value.status,
         "mark": value.mark,
         "note": value.note,
-        "citation": {"key": value.source, **source.model_dump(mode="json")},
+        "citation": {"key": value.source, "page": value.page, **source.model_dump(mode="json")},
     }
 
 

@@ -27,6 +27,7 @@ def as_json(explained: Explanation) -> str:
             "active_days": explained.subscribed["active_days"],
             "is_estimated_because_records_are_lost": explained.subscribed["is_estimated"],
             "provenance": explained.provenance,
+            "hypotheses": explained.hypotheses,
             "publication": {k: v for k, v in published.items() if k != "rows_hash"},
             "verdict": explained.verdict,
             "recomputed": {"agrees": explained.agrees, "differences": explained.differences},
@@ -62,6 +63,10 @@ def in_words(explained: Explanation) -> Iterator[str]:
     if not explained.usage:
         yield "  none"
     yield from _provenance(explained.provenance)
+    yield ""
+    yield "hypotheses     taken for granted in the month; footprint hypotheses says why"
+    for each in explained.hypotheses:
+        yield f"  {each['id']}: {each['text']} ({each['owner']}, until {each['expires']})"
     yield ""
     yield from _table("publication", _publication(explained))
     yield ""

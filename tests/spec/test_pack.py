@@ -336,6 +336,7 @@ def test_a_factor_corrected_since_leaves_what_was_published_explained_with_what_
     assert manifest["factors_known_on"] == f"{NOW:%Y-%m-%d}"
     found = explain(corrected, MONTH, SMALL[0].key.hex())
     assert found.agrees
+    assert {each["id"] for each in found.hypotheses} >= {"decimal-gigabyte"}
     assert {part["factor_id"] for part in found.components} == {
         "FR-RCP2-NAT-2022/mobile/volume/2024-01",
         "FR-RCP2-NAT-2022/mobile/subscription/2024-01",
