@@ -87,9 +87,10 @@ def other_factors(settings: Settings) -> Settings:
     ):
         text = text.replace(old, new)
     (folder / "sets" / "OTHER.toml").write_text(text)
-    assigned = (folder / "assignments.toml").read_text().rstrip()
-    other = '\n\n[[assignment]]\nfactor_set = "OTHER"\nbrand = "*"\nfrom_month = 2026-10-01\n'
-    (folder / "assignments.toml").write_text(f"{assigned}\nuntil_month = 2026-10-01{other}")
+    # Known later than the set that serves the month now, so it takes over without an edit of what was released.
+    other = 'factor_set = "OTHER"\nbrand = "*"\nfrom_month = 2026-10-01\nknown_from = 2027-01-01\n'
+    with (folder / "assignments.toml").open("a") as assignments:
+        assignments.write(f"\n[[assignment]]\n{other}")
     return dataclasses.replace(settings, factors=folder)
 
 
