@@ -153,7 +153,10 @@ class Terminal(logging.Handler):
             self.now = message.removesuffix(" begins")
         else:
             start = "\r\033[K" if self.stream.isatty() else ""
-            print(f"{start}{self.seconds():4.0f} s  {message.partition(' | ')[2]}", file=self.stream, flush=True)
+            stage, _, said = message.partition(" | ")
+            # The summary after the last stage has no time of its own.
+            since = f"{self.seconds():4.0f} s  " if said.startswith(stage) else ""
+            print(f"{start}{since}{said}", file=self.stream, flush=True)
 
     def rest(self) -> None:
         """Leave the terminal to others. (Not `close`, which Airflow's configuration of logging calls at once.)"""

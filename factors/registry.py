@@ -9,7 +9,7 @@ Everything can be asked as of a day: then only what was known on that day is in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from itertools import combinations
@@ -51,23 +51,7 @@ class Registry:
     citations: Mapping[str, Citation]
     assignments: tuple[Assignment, ...]
     known_on: date | None = None
-    """The day whose knowledge this is; None is all that the folder knows."""
-
-    def as_known(self, day: date | None) -> Registry:
-        """The same folder as if nothing had become known after a day."""
-        if day is None:
-            return self
-        sets = {
-            name: of_name.model_copy(
-                update={
-                    "value": tuple(value for value in of_name.value if value.is_known(day)),
-                    "parameter": tuple(part for part in of_name.parameter if part.is_known(day)),
-                }
-            )
-            for name, of_name in self.sets.items()
-        }
-        known = tuple(assignment for assignment in self.assignments if assignment.is_known(day))
-        return replace(self, sets=sets, assignments=known, known_on=day)
+    """The day as of which whoever holds it asks; None is all that the folder knows."""
 
     @property
     def assignments_file(self) -> Path:

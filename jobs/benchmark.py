@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
-from typing import Any
 
 from data_quality.benchmarks import read_benchmarks
+from data_quality.ratios import ratios
 from data_quality.rules import MARKS, Rule, read_rules, rule_for
+from factors.expression import DECIMAL_GIGABYTE
 from jobs.lake_reader import publication, reading, rows
 from jobs.run import Refused, Settings
 from schemas.tables import PUBLICATIONS, REVISIONS
 
-_OCTETS_PER_GIGABYTE = Decimal(1_000_000_000)
 _WORDS = {
     "mean_gigabytes_per_subscription": "volume of a subscription",
     "volume_gco2e_per_gigabyte": "A: grams of the volume for each GB",
@@ -29,7 +29,7 @@ def benchmark(settings: Settings, usage_month: date, revision: int | None = None
         sums = rows(
             connection,
             f"""SELECT network, count(*) AS subscriptions, sum(data_volume_bytes)::DECIMAL(38,0) AS octets,
-                sum(volume_gco2e) AS volume, sum(subscription_gco2e) AS fixed, sum(footprint_gco2e) AS grams
+                sum(volume_gco2e) AS volume, sum(footprint_gco2e) AS grams
                 FROM {REVISIONS.name} WHERE usage_month = ? AND publication_id = ? GROUP BY network ORDER BY network""",
             [usage_month, published["publication_id"]],
         )
@@ -38,16 +38,17 @@ def benchmark(settings: Settings, usage_month: date, revision: int | None = None
     yield f"{usage_month:%Y-%m} revision {published['revision']}, factors {published['factor_sets']}"
     rules, others = read_rules(), read_benchmarks()
     for row in sums:
-        network, own = row["network"], measured(row)
-        gigabytes = row["octets"] / _OCTETS_PER_GIGABYTE
+        network, gigabytes = row["network"], row["octets"] / DECIMAL_GIGABYTE
+        own = ratios(row["subscriptions"], gigabytes, row["volume"], row["grams"])
         each = f", {row['grams'] / gigabytes:,.1f} gCO2e for each GB in all" if gigabytes else ""
         yield ""
         tonnes = row["grams"] / 1_000_000
         yield f"{network}: {row['subscriptions']:,} subscriptions, {gigabytes:,.1f} GB, {tonnes:,.3f} tCO2e{each}"
         yield f"  {'':<38}{'own':>10}{'band':>18}"
-        for measure, value in own.items():
+        for measure, words in _WORDS.items():
+            value = own[measure]
             rule = rule_for(rules, measure, network)
-            yield f"  {_WORDS[measure]:<38}{_said(value):>10}{_band(rule):>18}  {rule.unit}: {_judged(rule, value)}"
+            yield f"  {words:<38}{_said(value):>10}{_band(rule):>18}  {rule.unit}: {_judged(rule, value)}"
             for other in others:
                 if value is not None and (other.measure, other.network) == (measure, network):
                     beside = f"own is {value / other.value:.2f} of it; {MARKS[other.mark]}: {other.source}"
@@ -58,17 +59,6 @@ def benchmark(settings: Settings, usage_month: date, revision: int | None = None
         if rule.mark and rule.name in _WORDS:
             yield f"  {rule.network}, {_WORDS[rule.name]}: {rule.source} ({MARKS[rule.mark]})"
     yield "No energy for each GB is shown: the pipeline knows grams, not kilowatt-hours."
-
-
-def measured(row: Mapping[str, Any]) -> dict[str, Decimal | None]:
-    """A network's own ratios, by the rule that judges them; None where nothing was used."""
-    gigabytes, subscriptions = row["octets"] / _OCTETS_PER_GIGABYTE, row["subscriptions"]
-    return {
-        "mean_gigabytes_per_subscription": gigabytes / subscriptions,
-        "volume_gco2e_per_gigabyte": row["volume"] / gigabytes if gigabytes else None,
-        "subscription_gco2e_per_subscription": row["fixed"] / subscriptions,
-        "mean_gco2e_per_subscription": row["grams"] / subscriptions,
-    }
 
 
 def _said(value: Decimal | None) -> str:

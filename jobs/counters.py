@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.window import WindowSpec
 
 from jobs.meter import Month
+from schemas.source import CounterSource
 
 START_TOLERANCE_S = 300
 """Derived starts of one session differ by clocks and delays; a start further off is another session."""
@@ -46,6 +47,11 @@ class Limits:
     fastest_octets_per_s: int
     largest_packet_octets: int
     silent_after_s: int
+
+    @classmethod
+    def of(cls, source: CounterSource) -> Limits:
+        """As the source says."""
+        return cls(source.fastest_octets_per_s, source.counters.largest_packet_octets, source.counters.silent_after_s)
 
 
 def deltas(
@@ -296,15 +302,14 @@ def _of_direction(points: DataFrame, way: str) -> DataFrame:
     wraps = F.when(is_narrow & (rise < 0) & (rise + _WRAP <= most), 1).otherwise(0)
     grown = F.when(wraps == 1, rise + _WRAP).otherwise(F.greatest(rise, F.lit(0)))
     more = F.greatest(F.floor((most - F.col(f"grown_{way}")) / _WRAP), F.lit(0)) * _WRAP
-    return points.withColumns({f"most_{way}": most, f"wraps_{way}": wraps, f"grown_{way}": grown}).withColumns(
+    nothing = F.lit(0).cast("bigint")
+    # A 64-bit counter stands at its highest, so its fall is seen in what it says.
+    fell = F.when(is_narrow, (rise < 0) & (F.col(f"wraps_{way}") == 0)).otherwise(F.col(f"said_{way}") < F.col(f"before_{way}"))
+    return points.withColumns({f"wraps_{way}": wraps, f"grown_{way}": grown}).withColumns(
         {
-            f"fallen_{way}": F.when(is_narrow & (rise < 0) & (F.col(f"wraps_{way}") == 0), -rise).otherwise(
-                F.lit(0).cast("bigint")
-            ),
-            f"more_{way}": F.when(is_narrow, more.cast("bigint")).otherwise(F.lit(0).cast("bigint")),
-            f"fell_{way}": F.when(is_narrow, (rise < 0) & (F.col(f"wraps_{way}") == 0)).otherwise(
-                F.coalesce(F.col(f"said_{way}") < F.col(f"before_{way}"), F.lit(False))
-            ),
+            f"fell_{way}": fell,
+            f"fallen_{way}": F.when(is_narrow & fell, -rise).otherwise(nothing),
+            f"more_{way}": F.when(is_narrow, more.cast("bigint")).otherwise(nothing),
         }
     )
 

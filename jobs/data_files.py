@@ -86,11 +86,9 @@ class TableWriter:
         Raises:
             ValueError: a required column has nulls; the message names table and column.
         """
-        rows = next(len(values) for values in columns.values() if isinstance(values, (pa.Array, np.ndarray, list)))
-        if not rows:
+        batch = rows_of(self.table, columns)
+        if not batch.num_rows:
             return
-        arrays = [self._column(name, columns, rows) for name in self.table.names]
-        batch = pa.RecordBatch.from_arrays(arrays, schema=self.table.arrow_schema)
         for partition, part in _partitions(self.table, batch):
             self._writer(partition).write_batch(part, _ROW_GROUP_ROWS)
 
@@ -105,19 +103,6 @@ class TableWriter:
             found.append(DataFile(path, _values_of(path), size, metadata[0].num_rows, described))
         self._open.clear()
         return found
-
-    def _column(self, name: str, columns: Mapping[str, Any], rows: int) -> pa.Array:
-        declared = self.table.arrow_schema.field(name)
-        values = columns.get(name)
-        if values is None:
-            values = pa.nulls(rows, declared.type)
-        elif isinstance(values, (np.ndarray, list)):
-            values = pa.array(values, declared.type)
-        elif not isinstance(values, pa.Array):
-            values = pa.repeat(pa.scalar(values, declared.type), rows)
-        if not declared.nullable and values.null_count:
-            raise ValueError(f"{self.table.name}: null in {name}")
-        return values if values.type == declared.type else values.cast(declared.type)
 
     def _writer(self, partition: str) -> pq.ParquetWriter:
         if partition not in self._open:
@@ -144,6 +129,31 @@ class TableWriter:
             )
             self._open[partition] = (path, writer, metadata)
         return self._open[partition][1]
+
+
+def rows_of(table: Table, columns: Mapping[str, Any]) -> pa.RecordBatch:
+    """Rows of a table given as columns, or as one value for all rows; a column that is not given is null.
+
+    Raises:
+        ValueError: a required column has nulls; the message names table and column.
+    """
+    rows = next(len(values) for values in columns.values() if isinstance(values, (pa.Array, np.ndarray, list)))
+    schema = table.arrow_schema
+    return pa.RecordBatch.from_arrays(
+        [_column(table, declared, columns.get(declared.name), rows) for declared in schema], schema=schema
+    )
+
+
+def _column(table: Table, declared: pa.Field, values: Any, rows: int) -> pa.Array:
+    if values is None:
+        values = pa.nulls(rows, declared.type)
+    elif isinstance(values, (np.ndarray, list)):
+        values = pa.array(values, declared.type)
+    elif not isinstance(values, pa.Array):
+        values = pa.repeat(pa.scalar(values, declared.type), rows)
+    if not declared.nullable and values.null_count:
+        raise ValueError(f"{table.name}: null in {declared.name}")
+    return values if values.type == declared.type else values.cast(declared.type)
 
 
 def read_data_file(root: str, path: str, table: Table, columns: Sequence[str] | None = None) -> pa.Table:

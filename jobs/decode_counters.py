@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs import counters, normalise
+from jobs.data_files import rows_of
 from jobs.decode import as_line, masked_numbers, opened, read_each, refuse, rejected, summary
 from jobs.files import decompressed, read_stream
 from jobs.meter import Month
@@ -153,21 +154,22 @@ class Readings:
                         if columns["kind"][0].as_py() == "rejected":
                             reasons.update(columns["reason"].to_pylist())
                             continue
-                        added = self._once(_table(columns, self.source, number))
+                        same = {"batch": 1, "source": self.source.name, "file_number": number}
+                        added = self._once(rows_of(READINGS, {**columns, **same}))
                         readings, repeated = readings + added, repeated + len(columns["kind"]) - added
         finally:
             outside = {f"out of scope: {reason}": records for reason, records in counts.out_of_scope.items() if records}
             said = rejected(reasons) | outside | ({"duplicate": repeated} if repeated else {})
             tell(summary(place, tally, f"{readings:,} readings", said, "its end"))
 
-    def _once(self, rows: pa.Table) -> int:
+    def _once(self, rows: pa.RecordBatch) -> int:
         """Take in the rows that no earlier record repeats; give how many."""
         before = len(self.known)
         keep = []
         for key in rows["record_key"].to_pylist():
             keep.append(key not in self.known)
             self.known.add(key)
-        self.tables.append(rows.filter(pa.array(keep)))
+        self.tables.append(pa.Table.from_batches([rows.filter(pa.array(keep))]))
         return len(self.known) - before
 
 
@@ -185,21 +187,6 @@ def _named(block: Block, source: CounterSource, file_number: int) -> pa.RecordBa
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _table(columns: Mapping[str, Any], source: CounterSource, file_number: int) -> pa.Table:
-    """Rows of ``readings``."""
-    rows = len(columns["kind"])
-    same = {"batch": 1, "source": source.name, "file_number": file_number}
-    arrays = [
-        pa.repeat(pa.scalar(same[each.name], each.type), rows)
-        if each.name in same
-        else columns[each.name].cast(each.type)
-        if each.name in columns
-        else pa.nulls(rows, each.type)
-        for each in READINGS.arrow_schema
-    ]
-    return pa.Table.from_arrays(arrays, schema=READINGS.arrow_schema)
-
-
 def _intervals(found: Readings, places: Sequence[str], spark: SparkSession) -> Iterator[dict[str, Any]]:
     """Deltas as they are written, the order of the readings at their ends."""
     names = (name for batch in found.named for name in batch.to_pylist())
@@ -215,11 +202,10 @@ def _intervals(found: Readings, places: Sequence[str], spark: SparkSession) -> I
 def _deltas(found: Readings, spark: SparkSession) -> DataFrame:
     rows = pa.concat_tables(found.tables)
     readings = spark.createDataFrame(rows, READINGS.spark_schema)
-    counted = found.source.counters
-    limits = counters.Limits(found.source.fastest_octets_per_s, counted.largest_packet_octets, counted.silent_after_s)
     is_reset = readings["status"] == counters.RESET
     resets = readings.where(is_reset)
-    return counters.deltas(readings.where(~is_reset), resets, None, {found.source.name: limits}, _whole_time(rows), 1)
+    limits = {found.source.name: counters.Limits.of(found.source)}
+    return counters.deltas(readings.where(~is_reset), resets, None, limits, _whole_time(rows), 1)
 
 
 def _whole_time(rows: pa.Table) -> Month:

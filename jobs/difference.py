@@ -20,6 +20,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from factors.expression import DECIMAL_GIGABYTE
 from schemas.tables import CORRECTIONS, ESTIMATED
 
 CAUSES = ("late_usage", "withdrawn", "subscriptions", "factors", "hypotheses", "code", "rounding")
@@ -34,7 +35,6 @@ _MEASURES = {
 }
 _DOUBLED = "decimal(38,23)"
 """Twice an effect: quantities of 9 places times a sum of factors of 14. Halved on the driver, where digits cost nothing."""
-_OCTETS_PER_GIGABYTE = 1_000_000_000
 _ROUNDING = Decimal("1e-12")
 """A product is rounded by half of this at most, so the difference of two by this."""
 
@@ -235,7 +235,7 @@ def _causes(found: Row) -> Iterator[dict[str, Any]]:
             yield {
                 "network": found.network,
                 "cause": cause,
-                "octets": int(found[f"moved_{cause}"] * _OCTETS_PER_GIGABYTE),
+                "octets": int(found[f"moved_{cause}"] * DECIMAL_GIGABYTE),
                 "gco2e": grams[cause],
                 "subscriptions": found[f"touched_{cause}"],
             }

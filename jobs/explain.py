@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -99,7 +99,7 @@ def catalogue(settings: Settings, connection: duckdb.DuckDBPyConnection, publish
     for known_on in (day, day - timedelta(days=1)):
         with suppress(FactorError):
             if factors_id(in_force(settings.factors, month, brands, known_on)) == published["factors_id"]:
-                return registry.as_known(known_on)
+                return replace(registry, known_on=known_on)
     raise Refused(
         f"{settings.factors} gives other factors for {month:%Y-%m} than revision {published['revision']} was worked out with "
         f"({now}, not {published['factors_id']}): set FOOTPRINT_FACTORS to those of code version {published['code_version']}"

@@ -92,11 +92,8 @@ OF_INTERVAL = (
 
 def counter_limits(workplace: Workplace) -> dict[str, counters.Limits]:
     """What the lines and clocks of each source of counters allow."""
-    return {
-        name: counters.Limits(source.fastest_octets_per_s, source.counters.largest_packet_octets, source.counters.silent_after_s)
-        for name, source in workplace.sources.items()
-        if isinstance(source, CounterSource)
-    }
+    found = workplace.sources.items()
+    return {name: counters.Limits.of(source) for name, source in found if isinstance(source, CounterSource)}
 
 
 def count_deltas(workplace: Workplace, counted: AsOf, usage_month: date, revision: int) -> None:

@@ -10,7 +10,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -153,7 +153,7 @@ def _figures(connection: duckdb.DuckDBPyConnection, folder: Path, manifest: Mapp
         for name, (member, table) in _PARQUET.items():
             yield from _read(connection, name, folder / member, table)
         month, known_on = date.fromisoformat(manifest["publication"]["usage_month"]), manifest["factors_known_on"]
-        registry = load(folder / "factors").as_known(date.fromisoformat(known_on) if known_on else None)
+        registry = replace(load(folder / "factors"), known_on=date.fromisoformat(known_on) if known_on else None)
         yield from _factors(connection, folder, registry, manifest, month)
         exact_sql.recompute_all(connection, registry, month)
         facts.append(f"rows        {_one(connection, 'SELECT count(*) FROM recomputed'):,} worked out again from the input")

@@ -15,6 +15,7 @@ import pyarrow.parquet
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from factors.expression import DECIMAL_GIGABYTE
 from factors.registry import method_text
 from jobs import ledger, serving
 from jobs.difference import corrections, total
@@ -85,7 +86,7 @@ def compose(estimated: DataFrame, revision: int, publication_id: int) -> DataFra
         "footprint_gco2e_high": _sum_if_complete("gco2e_high"),
     }
     rows = estimated.groupBy("subscription_key", "usage_month").agg(
-        (gigabytes * F.lit(Decimal(1_000_000_000))).cast("bigint").alias("data_volume_bytes"),
+        (gigabytes * F.lit(Decimal(DECIMAL_GIGABYTE))).cast("bigint").alias("data_volume_bytes"),
         gigabytes.alias("gigabytes"),
         F.bool_or("is_estimated").alias("is_estimated"),
         F.bool_or("is_national_default").alias("is_national_default"),

@@ -60,12 +60,13 @@ class Component:
 
 def coefficient(registry: Registry, brand: str, network: str, component: str, month: date) -> Coefficient:
     """What the catalogue says of a brand, network, component and month. Raises FactorError if it says nothing."""
-    factor_set = registry.assigned(brand, month)
-    value = factor_set.in_force(network, component, month)  # type: ignore[arg-type]
+    as_of = registry.known_on
+    factor_set = registry.assigned(brand, month, as_of)
+    value = factor_set.in_force(network, component, month, as_of)  # type: ignore[arg-type]
     if value is None:
         raise FactorError(f"{factor_set.name}: no {network} {component} value for {month:%Y-%m}")
     octets = Decimal(factor_set.gb_basis) if component == "volume" else _DECIMAL_GIGABYTE
-    parts = {reference: _parameter(factor_set, reference, month) for term in value.term for reference in term.times}
+    parts = {reference: _parameter(factor_set, reference, month, as_of) for term in value.term for reference in term.times}
 
     def amount(end: int) -> Decimal | None:
         """Of the amount, the low end or the high end: as stated, or the sum of products of that end of every parameter."""
@@ -95,8 +96,8 @@ def coefficient(registry: Registry, brand: str, network: str, component: str, mo
     )
 
 
-def _parameter(factor_set: FactorSet, reference: str, month: date) -> Parameter:
-    found = factor_set.parameter_in_force(reference, month)
+def _parameter(factor_set: FactorSet, reference: str, month: date, as_of: date | None) -> Parameter:
+    found = factor_set.parameter_in_force(reference, month, as_of)
     if found is None:
         raise FactorError(f"{factor_set.name}: no parameter {reference} for {month:%Y-%m}")
     return found

@@ -15,7 +15,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from data_quality.judge import Measurement, judge, load
+from data_quality.ratios import ratios
 from data_quality.rules import EVERY_NETWORK, read_rules, rule_for
+from factors.expression import DECIMAL_GIGABYTE
 from jobs import ledger
 from jobs.assumed import expired_hypotheses, unfrozen_factors
 from jobs.batches import AsOf
@@ -37,7 +39,6 @@ from schemas.tables import (
     VERDICTS,
 )
 
-_OCTETS_PER_GIGABYTE = 1_000_000_000
 _QUARTER_US = 15 * 60 * 1_000_000
 Found = Iterator[tuple[str, str, Decimal | int | None]]
 
@@ -221,20 +222,19 @@ def _reconciled(
     counted, before = _counted_octets(workplace, *state), _published_before(workplace, state[0])
     for network, row in _components(of_month(lake.read(ESTIMATED), *state)).items():
         active = subscriptions.get(network, 0)
-        yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * _OCTETS_PER_GIGABYTE)
+        yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * DECIMAL_GIGABYTE)
         yield "subscriptions_without_component", network, active - row.subscriptions
         yield "repeated_components", network, row.components - row.distinct_components
         yield "inexact_products", network, row.inexact
-        yield "mean_gigabytes_per_subscription", network, Decimal(row.gigabytes) / active if active else None
-        yield "mean_gco2e_per_subscription", network, Decimal(row.gco2e) / active if active else None
-        yield "volume_gco2e_per_gigabyte", network, Decimal(row.volume_gco2e) / row.gigabytes if row.gigabytes else None
-        yield "subscription_gco2e_per_subscription", network, Decimal(row.gco2e - row.volume_gco2e) / active if active else None
+        exact = (Decimal(amount) for amount in (row.gigabytes, row.volume_gco2e, row.gco2e))
+        for name, ratio in ratios(active, *exact).items():
+            yield name, network, ratio
         yield from _against_before(before.get(network), network, row, active)
 
 
 def _against_before(before: Any, network: str, row: Any, active: int) -> Found:
     """Means of a month over those of the month before; None where there is nothing to compare with."""
-    gigabytes = before and active and Decimal(before.octets) / before.subscriptions / _OCTETS_PER_GIGABYTE
+    gigabytes = before and active and Decimal(before.octets) / before.subscriptions / DECIMAL_GIGABYTE
     yield "gigabytes_against_month_before", network, Decimal(row.gigabytes) / active / gigabytes if gigabytes else None
     grams = before and active and Decimal(before.gco2e) / before.subscriptions
     yield "gco2e_against_month_before", network, Decimal(row.gco2e) / active / grams if grams else None

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.data_files import rows_of
 from jobs.legal_calendar import bounds
 from jobs.run import Settings
 from schemas.source import FASTEST_OCTETS_PER_S
@@ -87,12 +88,7 @@ def write_readings(place: Path, sessions: int, begin: int) -> int:
         columns[name] = pa.array(list(map(bytes, keys)), pa.binary())
     same = {"source": "bng", "node": "n", "identifier_type": "line_id", "roaming_zone": "home", "usage_month": date(2026, 10, 1)}
     same |= {"batch": 1, "file_number": 1, "counter_bits": 64, "byte_offset": 0, "record_key": bytes(16)}
-    fields = READINGS.arrow_schema
-    arrays = [
-        columns[f.name].cast(f.type) if f.name in columns else pa.repeat(pa.scalar(same.get(f.name), f.type), count)
-        for f in fields
-    ]
-    pq.write_table(pa.table(arrays, schema=pa.schema([f.with_nullable(True) for f in fields])), place, row_group_size=1 << 19)
+    pq.write_table(pa.Table.from_batches([rows_of(READINGS, {**columns, **same})]), place, row_group_size=1 << 19)
     return int((rate * PER_SESSION).sum())
 
 

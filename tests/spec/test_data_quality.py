@@ -11,6 +11,7 @@ import pytest
 
 from data_quality.benchmarks import read_benchmarks
 from data_quality.judge import Measurement, judge
+from data_quality.ratios import ratios
 from data_quality.rules import EVERY_NETWORK, LIMITS, MARKS, Rule, read_rules, rule_for
 from jobs.verify import _against_before, _in_words
 
@@ -57,6 +58,7 @@ def test_a_network_has_its_own_rule_or_the_one_for_all_and_an_unknown_rule_is_an
 
 def test_every_rule_that_verify_measures_is_declared_and_every_declared_rule_is_measured():
     measured = set(re.findall(r'yield "(\w+)"', (LIMITS.parent.parent / "jobs" / "verify.py").read_text(encoding="utf-8")))
+    measured |= set(ratios(1, Decimal(1), Decimal(1), Decimal(1)))
 
     assert measured == {name for name, _ in read_rules()}
 
