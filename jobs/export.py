@@ -21,13 +21,16 @@ from jobs.lake_reader import publication, reading, streamed
 from jobs.legal_calendar import months_before
 from jobs.run import CallError, Refused, Settings
 from schemas.dictionary import unit
-from schemas.odcs import VERSIONS
+from schemas.odcs import CONTRACT_OF
 from schemas.table import Column, Table
-from schemas.tables import PUBLICATIONS, PUBLISHED, REVISIONS
+from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, REVISIONS
 from schemas.views import VIEWS
 
-TABLES: dict[str, Table] = {PUBLISHED.name: PUBLISHED} | {view.name: view.columns_of for view in VIEWS}
-"""What can be exported, by name."""
+_VIEWS = {view.name: view for view in VIEWS}
+TABLES: dict[str, Table] = {table.name: table for table in (PUBLISHED, PUBLICATIONS, CORRECTIONS)} | {
+    name: view.columns_of for name, view in _VIEWS.items()
+}
+"""What can be exported, by name: what billing reads, and the audit views."""
 BATCH_ROWS = 1 << 14
 _MEMORY = "192MB"
 """What DuckDB may hold; beyond it, it sorts on disk."""
@@ -58,7 +61,7 @@ class Rows:
 
 @contextmanager
 def opened(settings: Settings, name: str, usage_month: date | None, subscription_key: str | None = None) -> Iterator[Rows]:
-    """The rows of ``published`` or of an audit view: those of a month, or all; of ``published``, what is published now.
+    """The rows of a table or an audit view: those of a month, or all; of ``published``, what is published now.
 
     A row of a view without ``usage_month`` belongs to the month of its ``day``.
 
@@ -66,19 +69,22 @@ def opened(settings: Settings, name: str, usage_month: date | None, subscription
         Refused: nothing is published for the month.
         CallError: a month is named, and the rows of the view belong to none.
     """
-    table = TABLES[name]
-    view = next((view for view in VIEWS if view.name == name), None)
+    table, view = TABLES[name], _VIEWS.get(name)
     conditions = [_of_month(table, usage_month)] if usage_month else []
-    with reading(settings.lake, view.reads if view else (REVISIONS, PUBLICATIONS)) as connection:
+    with reading(settings.lake, view.reads if view else (REVISIONS, PUBLICATIONS, CORRECTIONS)) as connection:
         connection.execute(f"SET memory_limit = '{_MEMORY}'")
-        if view is None or REVISIONS in view.reads:
-            connection.register(REVISIONS.name, streamed(settings.lake, REVISIONS, usage_month))
+        for large in (REVISIONS, CORRECTIONS):
+            if view is None or large in view.reads:
+                connection.register(large.name, streamed(settings.lake, large, usage_month))
         if view:
             source = f"({view.sql(legal_timezone=settings.legal_timezone.key)})"
-        else:
+        elif table is PUBLISHED:
             # What the ledger says is published: the table `published` follows it, after a moment.
             source = REVISIONS.name
             conditions.append(f"publication_id IN ({_current(connection, usage_month)})")
+        else:
+            source = table.name
+            conditions.append(f"publication_id IN (SELECT publication_id FROM {PUBLICATIONS.name})")
         if subscription_key:
             conditions.append(f"subscription_key = '{int(subscription_key, 16):032x}'")
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -117,7 +123,7 @@ def whole(out: Path) -> Iterator[IO[bytes]]:
 
 
 def write_parquet(rows: Rows, out: Path) -> int:
-    """Write Parquet: the declared types, and the unit and meaning of each column in its metadata. The rows written."""
+    """Write Parquet: the declared types, and the unit and meaning of each column in its metadata. Returns how many rows."""
     schema, count = described(rows.table), 0
     with whole(out) as file, pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in rows.batches():
@@ -132,14 +138,16 @@ def described(table: Table) -> pa.Schema:
         field.with_metadata({"meaning": column.comment} | ({"unit": unit(column)} if unit(column) else {}))
         for field, column in zip(table.arrow_schema, table.columns, strict=True)
     ]
-    return pa.schema(fields, {"table": table.name, "meaning": table.comment, "contract_version": VERSIONS[table.name]})
+    contract = CONTRACT_OF[table.name]
+    return pa.schema(fields, {"table": table.name, "meaning": table.comment, "contract": f"{contract.name} {contract.version}"})
 
 
 def write_csv(rows: Rows, out: Path) -> int:
-    """Write CSV (RFC 4180, UTF-8, a header): text in quotes and inert in a spreadsheet, numbers as they are. The rows written.
+    """Write CSV (RFC 4180, UTF-8, a header): text in quotes and inert in a spreadsheet, numbers as they are.
 
     Text that begins as a formula does, or with an apostrophe, has an apostrophe before it: taking one away gives it back. Null is
     nothing, empty text is ``""``. Numbers have all their digits, days and instants are ISO 8601, instants in UTC.
+    Returns how many rows.
     """
     line = " || ',' || ".join(_cell(column) for column in rows.table.columns)
     count = 0

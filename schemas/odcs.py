@@ -114,6 +114,9 @@ CONTRACTS = (
 )
 """Every contract: one for what billing and the portal read, one for the method texts, one for each audit view."""
 
+CONTRACT_OF = {declared.name: contract for contract in CONTRACTS for declared in contract.objects}
+"""The contract of a table or view, by its name."""
+
 
 def document(contract: Contract) -> Document:
     """The contract as an ODCS document: dictionaries, lists, texts and numbers, in the order of the standard."""

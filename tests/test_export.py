@@ -28,7 +28,8 @@ from jobs.export_tmf677 import write_tmf677
 from jobs.pseudonyms import SERVING_KEY, Key
 from jobs.run import PROJECT, CallError, Refused, Settings
 from schemas.dictionary import unit
-from schemas.tables import ACCEPTED, PUBLICATIONS, PUBLISHED, REVISIONS
+from schemas.odcs import VERSIONS
+from schemas.tables import ACCEPTED, CORRECTIONS, PUBLICATIONS, PUBLISHED, REVISIONS
 from tests.audit_lake import MONTH, NOW, SMALL, Used, write, write_month
 
 HOSTILE = (
@@ -62,6 +63,8 @@ def write_hostile_month(var: Path) -> Settings:
     write(found, REVISIONS, [published_row(used) for used in brands])
     accepted = {"closed_at": datetime(2026, 10, 15, tzinfo=UTC), "batch": 1, "source": "pgw_pipe", "file_number": 1}
     write(found, ACCEPTED, [accepted | {"octets_up": 1, "octets_down": 2}])
+    told = {"subscription_key": SMALL[0].key.hex(), "from_revision": 0, "to_revision": 1, "data_volume_bytes_after": 1}
+    write(found, CORRECTIONS, [told | {"publication_id": 1, "reason": reason} for reason in HOSTILE[:1]])
     return found
 
 
@@ -148,7 +151,7 @@ def test_parquet_says_the_meaning_and_unit_of_each_column_and_may_hold_no_null_w
         found.pop("PARQUET:field_id", None)
         assert found == {"meaning": column.comment} | ({"unit": unit(column)} if unit(column) else {})
         assert field.nullable is not column.is_required
-    assert schema.metadata[b"contract_version"] == b"1.0.0"
+    assert schema.metadata[b"contract"] == f"published {VERSIONS['published']}".encode()
     assert pyarrow.parquet.read_metadata(tmp_path / "out.parquet").metadata[b"table"] == b"published"
 
 
@@ -251,12 +254,14 @@ def test_only_what_the_ledger_says_is_published_now_is_exported(settings, tmp_pa
     never = [row | {"publication_id": 7, "brand": "never published"} for row in rows]
     second = [row | {"publication_id": 2, "revision": 2} for row in rows]
     write(settings, REVISIONS, never + second)
+    write(settings, CORRECTIONS, [{"publication_id": 7, "subscription_key": "of a try that was never published"}])
     write(settings, PUBLICATIONS, [{"publication_id": 2, "usage_month": MONTH, "revision": 2, "reason": "late usage"}])
 
     for month in (MONTH, None):
         exported(settings, "published", tmp_path / "out.parquet", month)
         found = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist()
         assert [(row["publication_id"], row["revision"]) for row in found] == [(2, 2), (2, 2)]
+    assert exported(settings, "corrections", tmp_path / "told.csv") == 1
 
 
 def test_a_day_of_a_source_is_of_the_month_it_lies_in(settings, tmp_path):
