@@ -28,7 +28,7 @@ def reading(root: str, tables: Iterable[Table]) -> Iterator[duckdb.DuckDBPyConne
     """DuckDB with tables of a lake under their names; one that was never written has no rows. Instants are in UTC."""
     with in_memory() as connection:
         for table in tables:
-            connection.register(table.name, _dataset(root, table))
+            connection.register(table.name, dataset(root, table))
         yield connection
 
 
@@ -42,7 +42,8 @@ def in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def _dataset(root: str, table: Table) -> Any:
+def dataset(root: str, table: Table) -> Any:
+    """The current version of a table as an Arrow dataset; one that was never written has no rows."""
     # Hadoop calls the store s3a, the others s3.
     place = f"{root}/{table.name}".replace("s3a://", "s3://", 1)
     if not DeltaTable.is_deltatable(place):
