@@ -31,7 +31,7 @@ def reading(root: str, tables: Iterable[Table]) -> Iterator[duckdb.DuckDBPyConne
     """DuckDB with tables of a lake under their names; one that was never written has no rows. Instants are in UTC."""
     with in_memory() as connection:
         for table in tables:
-            connection.register(table.name, _dataset(root, table))
+            connection.register(table.name, dataset(root, table))
         yield connection
 
 
@@ -50,7 +50,8 @@ def _place(root: str, table: Table) -> str:
     return f"{root}/{table.name}".replace("s3a://", "s3://", 1)
 
 
-def _dataset(root: str, table: Table) -> Any:
+def dataset(root: str, table: Table) -> Any:
+    """The current version of a table as an Arrow dataset; one that was never written has no rows."""
     place = _place(root, table)
     if not DeltaTable.is_deltatable(place):
         return pa.dataset.dataset(pa.Table.from_pylist([], schema=table.arrow_schema))
