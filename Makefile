@@ -43,6 +43,7 @@ check: setup ## Lint, type-check, and see whether what is generated is fresh.
 	@echo "factors"; .venv/bin/python -m factors check
 	@echo "claims"; .venv/bin/python -m jobs.portal.claims
 	@echo "data dictionary"; .venv/bin/python -m schemas dictionary --check
+	@echo "contracts"; .venv/bin/python -m schemas contracts --check
 
 bench: setup ## Measure a month beside DuckDB and Polars scripts, RECORDS=5000000[,…] RUNS=3 FORMAT=delimited ENGINES=footprint,duckdb,polars.
 	@$(WITH_ENVIRONMENT) exec python -m tests.bench.month --records "$(RECORDS)" --runs "$(RUNS)" --format "$(FORMAT)" --engines "$(ENGINES)"

@@ -125,6 +125,16 @@ def _parser() -> argparse.ArgumentParser:
     _month(packed, is_required=True)
     _revision(packed)
     packed.add_argument("--out", required=True, type=Path, metavar="FILE")
+    exported = command(
+        "export", _export, "write published rows or an audit view for others to read: TMF677 reports, Parquet, CSV"
+    )
+    exported.add_argument("format", choices=("tmf677", "parquet", "csv"))
+    exported.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="tmf677: *.jsonl for JSON lines, *.json for an array"
+    )
+    exported.add_argument("--month", metavar="YYYY-MM", help="of parquet and csv: all months if none is named")
+    exported.add_argument("--table", help="of parquet and csv: published, or an audit view")
+    exported.add_argument("--subscription", help="of tmf677: the operator's subscription id; all if none is named")
     ask = command("sql", _sql, "ask the lake in SQL: its tables and the audit views; a shell where no query is given")
     ask.add_argument("query", nargs="?", help="one statement; SELECT * FROM dictionary says what there is")
     ask.add_argument("--csv", action="store_true", help="as CSV, all rows")
@@ -352,6 +362,24 @@ def _pack(call: argparse.Namespace, settings: Settings) -> None:
     digest = pack(settings, usage_month(call.month), call.revision, call.out)
     say(f"pack      {call.out}, {call.out.stat().st_size:,} octets; its manifest has SHA-256 {digest}")
     say("pack      a controlled document: it holds the exact bytes of each subscription (README.txt)")
+
+
+def _export(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import export
+    from jobs.export_tmf677 import write_tmf677
+
+    month = usage_month(call.month) if call.month else None
+    if call.format == "tmf677":
+        if month is None or call.table:
+            raise CallError("export tmf677 needs --month, and has no --table: it writes what is published")
+        key = _subscription_key(settings, call.subscription, month) if call.subscription else None
+        count = write_tmf677(settings, month, call.out, key)
+    else:
+        if call.table not in export.TABLES or call.subscription:
+            raise CallError(f"export {call.format} needs --table, one of {', '.join(export.TABLES)}, and has no --subscription")
+        with export.opened(settings, call.table, month) as rows:
+            count = (export.write_parquet if call.format == "parquet" else export.write_csv)(rows, call.out)
+    say(f"export    {call.out}, {count:,} rows, {call.out.stat().st_size:,} octets")
 
 
 def _verify_pack(file: Path) -> None:

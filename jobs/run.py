@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from schemas.service_levels import BILLING_DAYS, FIGURES_KEPT_MONTHS, PROVISIONAL_DAYS, RECORDS_KEPT_DAYS, RESTATEMENT_DAYS
+
 PROJECT = Path(__file__).resolve().parent.parent
 LONGEST_RECORDS_DAYS = 365
 """Billing data is kept for a year at most (code des postes et des communications électroniques, R10-14)."""
@@ -73,8 +75,8 @@ class Settings:
             legal_timezone=_legal_timezone(given.get("FOOTPRINT_LEGAL_TIMEZONE", "Europe/Paris")),
             driver_memory=given.get("FOOTPRINT_DRIVER_MEMORY", "2g"),
             records_kept_days=records_kept,
-            figures_kept_months=_number(given, "FOOTPRINT_FIGURES_KEPT_MONTHS", 24, range(1, 121)),
-            provisional_days=_number(given, "FOOTPRINT_PROVISIONAL_DAYS", min(2, billing), range(billing + 1)),
+            figures_kept_months=_number(given, "FOOTPRINT_FIGURES_KEPT_MONTHS", FIGURES_KEPT_MONTHS, range(1, 121)),
+            provisional_days=_number(given, "FOOTPRINT_PROVISIONAL_DAYS", min(PROVISIONAL_DAYS, billing), range(billing + 1)),
             billing_days=billing,
             restatement_days=restatement,
             materiality_gco2e=_grams(given, "FOOTPRINT_MATERIALITY_GCO2E"),
@@ -135,10 +137,11 @@ def billing_days(environment: Mapping[str, str] = os.environ) -> int:
 
 def _days(given: Mapping[str, str]) -> tuple[int, int, int]:
     """Days that records are kept, and on which the last restatement and the publication are due."""
-    records_kept = _number(given, "FOOTPRINT_RECORDS_KEPT_DAYS", 35, range(LONGEST_RECORDS_DAYS - 30))
+    records_kept = _number(given, "FOOTPRINT_RECORDS_KEPT_DAYS", RECORDS_KEPT_DAYS, range(LONGEST_RECORDS_DAYS - 30))
     # A day of the calendar lies before the next, and a month is restated while its records are there to be counted anew.
-    restatement = _number(given, "FOOTPRINT_RESTATEMENT_DAYS", min(32, records_kept), range(records_kept + 1))
-    return records_kept, restatement, _number(given, "FOOTPRINT_BILLING_DAYS", min(7, restatement), range(restatement + 1))
+    restatement = _number(given, "FOOTPRINT_RESTATEMENT_DAYS", min(RESTATEMENT_DAYS, records_kept), range(records_kept + 1))
+    billing = _number(given, "FOOTPRINT_BILLING_DAYS", min(BILLING_DAYS, restatement), range(restatement + 1))
+    return records_kept, restatement, billing
 
 
 def _check_orchestration(given: Mapping[str, str]) -> None:
