@@ -24,7 +24,7 @@ FAILED = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; say in one sentence why it did not work."""
-    call = _parser().parse_args(arguments)
+    call = command_line().parse_args(arguments)
     try:
         call.run(call, Settings.from_environment())
     except (LakeBusy, LockLost) as error:
@@ -69,7 +69,8 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Every command with its options."""
     parser = argparse.ArgumentParser(prog="footprint", description="Monthly data usage and emissions per telecom subscription.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -1,0 +1,22 @@
+"""The documentation site: `make docs` builds it offline, and every warning is an error."""
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+project = "footprint"
+html_title = "footprint"
+language = "en"
+
+extensions = ["myst_parser", "generated"]
+nitpicky = True
+exclude_patterns = ["data-dictionary.md.new"]
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_show_copyright = False
+html_copy_source = False
+html_theme_options = {"source_repository": "", "navigation_with_keys": False}
