@@ -11,12 +11,11 @@ language = "en"
 
 extensions = ["myst_parser", "generated"]
 nitpicky = True
-exclude_patterns = ["data-dictionary.md.new"]
-
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
 html_show_copyright = False
 html_copy_source = False
-html_theme_options = {"source_repository": "", "navigation_with_keys": False}
+html_static_path = ["static"]
+html_css_files = ["wide.css"]

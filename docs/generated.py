@@ -81,8 +81,9 @@ def _commands(parser: argparse.ArgumentParser) -> Lines:
         yield command.format_usage().removeprefix("usage: ").rstrip()
         yield from ("```", "")
         options = [a for a in command._actions if not isinstance(a, argparse._HelpAction | argparse._SubParsersAction)]
-        if options:
-            yield from _table(("option", "meaning"), [_option(action) for action in options])
+        explained = [row for row in map(_option, options) if row[1]]
+        if explained:
+            yield from _table(("option", "meaning"), explained)
 
 
 def _commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:

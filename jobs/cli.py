@@ -175,7 +175,7 @@ _STAGE_HELP = {
 
 
 def _month(parser: argparse.ArgumentParser, is_required: bool) -> None:
-    parser.add_argument("--month", required=is_required, metavar="YYYY-MM")
+    parser.add_argument("--month", required=is_required, metavar="YYYY-MM", help="a calendar month in the legal time zone")
 
 
 def _revision(parser: argparse.ArgumentParser) -> None:
