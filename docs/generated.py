@@ -67,7 +67,7 @@ def _settings() -> Lines:
     yield ""
     place = PROJECT / "var"
     defaults = Settings.from_environment({})
-    given = {name: getattr(defaults, name.removeprefix("FOOTPRINT_").lower()) for name in SETTINGS}
+    given = {name: getattr(defaults, name.removeprefix("FOOTPRINT_").lower(), None) for name in SETTINGS}
     texts = {name: "unset" if value is None else f"`{value}`" for name, value in given.items()}
     shown = {name: text.replace(f"{place}", "var").replace(f"{PROJECT}/", "") for name, text in texts.items()}
     yield from _table(("setting", "default", "meaning"), [(f"`{name}`", shown[name], SETTINGS[name]) for name in SETTINGS])
