@@ -7,7 +7,7 @@ stands, so that is committed, and ``make check`` sees whether it is fresh.)
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def _factor_set(registry: Registry, factor_set: FactorSet) -> Lines:
         yield from ("", f"## {title}", "", text.partition("\n")[2].strip())
 
 
-def _sources(citations: dict[str, Citation]) -> Lines:
+def _sources(citations: Mapping[str, Citation]) -> Lines:
     yield from ("# Sources", "", "Each citation with its licence and how far it was checked.")
     for name, cited in citations.items():
         yield from ("", f"## {name}", "", f"*{cited.title}*, {cited.publisher}{f', {cited.dated}' if cited.dated else ''}.", "")
