@@ -80,7 +80,8 @@ def _transcript(asked: list[Command], place: Path, out: Path) -> list[tuple[str,
     """Output and exit code of each command that came to its end. It goes to a file: a server would keep a pipe open."""
     script = "".join(f"{{ {c.text}\n}} 2>&1\ncode=$?; printf '\\n{_ENDED} %s\\n' $code; (exit $code)\n" for c in asked)
     with out.open("wb") as written:
-        settings = {"FOOTPRINT_VAR": str(place), "FOOTPRINT_SPARK_MASTER": "local[2]", "TZ": "Europe/Paris"}
+        # As on a terminal: in a pipe the log is JSON.
+        settings = {"FOOTPRINT_VAR": str(place), "FOOTPRINT_SPARK_MASTER": "local[2]", "FOOTPRINT_LOG": "text"}
         process = subprocess.Popen(
             ["bash", "-c", script],
             cwd=PROJECT,
