@@ -8,10 +8,10 @@ FORMAT ?= delimited
 PORT ?= 8600
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run backfill portal test check bench bench-readers fuzz airflow stop clean
+.PHONY: help setup run backfill portal test check docs bench bench-readers fuzz airflow stop clean
 MAKEFLAGS += --no-print-directory
 
-CODE := dags jobs factors schemas data_quality tests .setup
+CODE := dags jobs factors schemas data_quality tests docs .setup
 
 # Settings of the environment that every command shares; the set-up's own paths are in it.
 WITH_ENVIRONMENT := . .setup/environment &&
@@ -44,6 +44,10 @@ check: setup ## Lint, type-check, and see whether what is generated is fresh.
 	@echo "claims"; .venv/bin/python -m jobs.portal.claims
 	@echo "data dictionary"; .venv/bin/python -m schemas dictionary --check
 	@echo "contracts"; .venv/bin/python -m schemas contracts --check
+
+docs: setup ## Build the documentation into var/docs/, offline; a warning is an error.
+	@$(WITH_ENVIRONMENT) exec python -m sphinx -W --keep-going -q -b html docs var/docs
+	@echo "var/docs/index.html"
 
 bench: setup ## Measure a month beside DuckDB and Polars scripts, RECORDS=5000000[,…] RUNS=3 FORMAT=delimited ENGINES=footprint,duckdb,polars.
 	@$(WITH_ENVIRONMENT) exec python -m tests.bench.month --records "$(RECORDS)" --runs "$(RUNS)" --format "$(FORMAT)" --engines "$(ENGINES)"

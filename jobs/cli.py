@@ -26,7 +26,7 @@ FAILED = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; say in one sentence why it did not work."""
-    call = _parser().parse_args(arguments)
+    call = command_line().parse_args(arguments)
     log.begin(os.environ, call.stage, getattr(call, "month", None))
     try:
         call.run(call, Settings.from_environment())
@@ -72,7 +72,8 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Every command with its options."""
     parser = argparse.ArgumentParser(prog="footprint", description="Monthly data usage and emissions per telecom subscription.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -190,7 +191,7 @@ _STAGE_HELP = {
 
 
 def _month(parser: argparse.ArgumentParser, is_required: bool) -> None:
-    parser.add_argument("--month", required=is_required, metavar="YYYY-MM")
+    parser.add_argument("--month", required=is_required, metavar="YYYY-MM", help="a calendar month in the legal time zone")
 
 
 def _result(parser: argparse.ArgumentParser) -> None:

@@ -57,9 +57,9 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Settings from variables that begin with ``FOOTPRINT_``. Raises CallError on an unknown or unusable one."""
         given = {name: value for name, value in environment.items() if name.startswith("FOOTPRINT_") and value}
-        unknown = sorted(given.keys() - _VARIABLES)
+        unknown = sorted(given.keys() - SETTINGS.keys())
         if unknown:
-            raise CallError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(_VARIABLES))}")
+            raise CallError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(SETTINGS))}")
         var = Path(given.get("FOOTPRINT_VAR", PROJECT / "var")).absolute()
         records_kept, restatement, billing = _days(given)
         _check_orchestration(given)
@@ -101,31 +101,32 @@ class Settings:
         return self.var / "scenarios"
 
 
-_VARIABLES = {
-    "FOOTPRINT_LANDING",
-    "FOOTPRINT_LAKE",
-    "FOOTPRINT_SOURCES",
-    "FOOTPRINT_FACTORS",
-    "FOOTPRINT_KEYS",
-    "FOOTPRINT_SPARK_MASTER",
-    "FOOTPRINT_SERVING_URL",
-    "FOOTPRINT_LEGAL_TIMEZONE",
-    "FOOTPRINT_DRIVER_MEMORY",
-    "FOOTPRINT_RECORDS_KEPT_DAYS",
-    "FOOTPRINT_FIGURES_KEPT_MONTHS",
-    "FOOTPRINT_PROVISIONAL_DAYS",
-    "FOOTPRINT_BILLING_DAYS",
-    "FOOTPRINT_RESTATEMENT_DAYS",
-    "FOOTPRINT_MATERIALITY_GCO2E",
-    "FOOTPRINT_PORTAL_KEY",
-    "FOOTPRINT_PORTAL_TOKEN_MINUTES",
-    "FOOTPRINT_VAR",
-    "FOOTPRINT_LOG",
-    "FOOTPRINT_RUN_ID",
-    "FOOTPRINT_ALERT_WEBHOOK",
-    "FOOTPRINT_ALERT_MAIL",
-    "FOOTPRINT_LINEAGE",
+SETTINGS = {
+    "FOOTPRINT_VAR": "Folder in which the defaults of the others lie.",
+    "FOOTPRINT_LANDING": "Landing folder, with a folder per source: local, or a URI of an object store (`s3://…`).",
+    "FOOTPRINT_LAKE": "Place of the Delta tables: local, or a URI of an object store.",
+    "FOOTPRINT_SOURCES": "Folder of the source files (`*.toml`).",
+    "FOOTPRINT_FACTORS": "Folder of the factor sets, assignments, hypotheses and method texts.",
+    "FOOTPRINT_KEYS": "Folder of the two pseudonymisation keys, mode 0600; on a cluster, the same path on every worker.",
+    "FOOTPRINT_SPARK_MASTER": "Any Spark master.",
+    "FOOTPRINT_DRIVER_MEMORY": "Memory of the driver, on one machine.",
+    "FOOTPRINT_SERVING_URL": "A PostgreSQL of version 14 or later; unset, the embedded one.",
+    "FOOTPRINT_LEGAL_TIMEZONE": "Time zone whose months count.",
+    "FOOTPRINT_RECORDS_KEPT_DAYS": "Days that records and their files stay after their month ended and was published, to 334.",
+    "FOOTPRINT_FIGURES_KEPT_MONTHS": "Months that figures stay.",
+    "FOOTPRINT_PROVISIONAL_DAYS": "Days after a month's end on which its estimate is due.",
+    "FOOTPRINT_BILLING_DAYS": "Days after a month's end on which its publication is due; no earlier than its estimate.",
+    "FOOTPRINT_RESTATEMENT_DAYS": "Days after a month's end on which its last restatement is due, while its records are kept.",
+    "FOOTPRINT_MATERIALITY_GCO2E": "Grams, unrounded, from which billing is told of a restatement; unset, any displayed change.",
+    "FOOTPRINT_PORTAL_KEY": "Key that the portal's tokens are signed with, mode 0600; made if it is missing beside the others.",
+    "FOOTPRINT_PORTAL_TOKEN_MINUTES": "Minutes that a token shows a page.",
+    "FOOTPRINT_LOG": "What is said on standard error: `text` or `json`; unset, text on a terminal and JSON in a pipe.",
+    "FOOTPRINT_RUN_ID": "Identity of a run in its log lines; Airflow sets it, and unset, each command has one of its own.",
+    "FOOTPRINT_ALERT_WEBHOOK": "Address that Airflow posts to when somebody must act.",
+    "FOOTPRINT_ALERT_MAIL": "Addresses, between commas, that Airflow mails to when somebody must act.",
+    "FOOTPRINT_LINEAGE": "File or URL that Airflow writes OpenLineage events to.",
 }
+"""Each setting with its meaning; its value is the field of ``Settings`` of the same name, if the stages read it."""
 LOG_FORMS = ("text", "json")
 """What FOOTPRINT_LOG may be: how standard error is written (``jobs.log``)."""
 
