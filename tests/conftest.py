@@ -23,8 +23,7 @@ from schemas.table import Table
 os.environ["TZ"] = "America/New_York"  # a zone that no figure may depend on
 # Java's second compiler pays after minutes in one loop. Here every plan is another, and it took half of the processors' time.
 # With the first alone, Java would reserve a fifth of the usual space for compiled code: too little for Spark.
-JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
-os.environ["JDK_JAVA_OPTIONS"] = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} {JAVA_OPTIONS}".strip()
+os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 
 
 def pytest_unconfigure() -> None:
@@ -45,8 +44,7 @@ def spark(var: Path) -> Iterator[Any]:
     """One small Spark session: a start takes ten seconds and more."""
     from jobs.spark import session
 
-    small = {"FOOTPRINT_SPARK_MASTER": "local[2]", "FOOTPRINT_DRIVER_MEMORY": "1g"}
-    settings = Settings.from_environment({"FOOTPRINT_VAR": str(var), **small})
+    settings = Settings.from_environment({"FOOTPRINT_VAR": str(var), "FOOTPRINT_SPARK_MASTER": "local[2]"})
     started = session(settings)
     started.conf.set("spark.sql.shuffle.partitions", "2")
     yield started
