@@ -21,6 +21,7 @@ from jobs.run import Settings
 from schemas.table import Table
 
 os.environ["TZ"] = "America/New_York"  # a zone that no figure may depend on
+os.environ["FOOTPRINT_LOG"] = "text"  # what a person would read, though output is captured
 
 # A folder of this run's own. The one that pytest would share among all runs of a user is closed to others at the start of each:
 # run as root, whose PostgreSQL is another user's, a second run of any project's tests would take the first one's servers away.
