@@ -28,7 +28,8 @@ run: setup ## Run a month through Airflow, MONTH=2026-10 by default; without FOO
 portal: setup ## Serve the customer's page, read-only, on this machine, PORT=8600; `footprint portal-token` lets you in. Ctrl-C ends it.
 	@$(WITH_ENVIRONMENT) exec footprint portal --port "$(PORT)"
 
-test: setup ## Run all tests.
+test: ## Run all tests (set-up looks for a browser, too, and installs Debian's chromium with apt where it may).
+	@.setup/setup --tests
 	@$(WITH_ENVIRONMENT) exec python -m pytest
 
 check: setup ## Lint, type-check, and see whether what is generated is fresh.

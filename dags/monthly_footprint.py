@@ -8,6 +8,8 @@ changes nothing; records that came for it since are held and counted, and `publi
 **When it fails.** The message names the month, the stage and the reason. Refused data is not retried: the reason has to be
 removed first; then clear the failed task. Any other failure is retried twice.
 
+**Afterwards** `report` writes the month report. It changes nothing that others read, so it is skipped, and says why, if it fails.
+
 **Many months.** `airflow backfill create --dag-id monthly_footprint --from-date … --to-date …`; nothing is caught up by itself.
 """
 
@@ -56,7 +58,7 @@ WAITED_FOR = "{{ (dag_run.data_interval_end or dag_run.run_after) + macros.timed
 def monthly_footprint() -> None:
     """Land, accept, meter, estimate, verify and publish one calendar month."""
     late_records = DateTimeSensorAsync(task_id="late_records", target_time=WAITED_FOR, pre_execute=skip_the_wait_by_hand)
-    chain(late_records, *(stage_task(stage) for stage in STAGES))
+    chain(late_records, *(stage_task(stage) for stage in STAGES), report_task())
 
 
 def stage_task(stage: str) -> Any:
@@ -76,6 +78,16 @@ def stage_task(stage: str) -> Any:
             raise
 
     return run_stage()
+
+
+@task(task_id="report")
+def report_task(params: Any = None, dag_run: Any = None) -> None:
+    """Write the report of what was published. Where that fails the month stays so, and the run a success: the task is skipped."""
+    month = month_of(params, dag_run)
+    try:
+        launch("report", month)
+    except StageFailed as failure:
+        raise AirflowSkipException(f"{failure}; footprint report --month {month} writes it") from failure
 
 
 def month_of(params: Any, dag_run: Any) -> str:
