@@ -92,8 +92,8 @@ def test_the_wait_for_late_records_comes_first_then_the_stages_in_their_order(da
         order.append(task.task_id)
         task = next(iter(task.get_direct_relatives()), None)
 
-    assert order == ["late_records", *STAGES]
-    assert len(dag.tasks) == 1 + len(STAGES)
+    assert order == ["late_records", *STAGES, "report"]
+    assert len(dag.tasks) == len(order)
 
 
 @needs_airflow
@@ -201,6 +201,17 @@ def test_any_other_failure_is_retried_twice(dag, module, monkeypatch):
     assert {task.retries for task in dag.tasks} == {2}
 
 
+@needs_airflow
+@pytest.mark.parametrize("command", [REFUSES, FAILS, MISCALLED, CRASHES])
+def test_a_report_that_cannot_be_written_leaves_the_month_published_and_says_what_to_call(dag, module, monkeypatch, command):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    monkeypatch.setattr(module, "launch", partial(launch, command=command))
+
+    with pytest.raises(AirflowSkipException, match=r"2026-10: report .*; footprint report --month 2026-10 writes it"):
+        dag.get_task("report").python_callable(params={"usage_month": "2026-10"}, dag_run=OCTOBER)
+
+
 @pytest.fixture(scope="module")
 def restatement(airflow_home):
     return importlib.import_module("dags.monthly_restatement")
@@ -250,38 +261,52 @@ def test_a_restatement_that_is_refused_is_not_retried_and_says_why(restatement, 
         task.python_callable(params={"month": "2026-10", "reason": "late", "approver": None})
 
 
-STAGES_OF_WHICH_ACCEPT_REFUSES = """
+STAGES_OF_WHICH_ONE_REFUSES = """
 import sys
 print("begun")
-if sys.argv[1] == "accept":
+if sys.argv[1] == "{refusing}":
     print("refused: file 3 is torn", file=sys.stderr)
     sys.exit(1)
 """
 
 
+def made_run(folder, refusing):
+    """`make run` with stages that do nothing, of which one refuses: how it ended, the tasks' states, and the runs."""
+    (folder / "jobs").mkdir()
+    (folder / "jobs" / "__main__.py").write_text(STAGES_OF_WHICH_ONE_REFUSES.format(refusing=refusing))
+    run = (
+        f". .setup/environment && export PATH='{Path(sys.executable).parent}':$PATH && airflow db migrate"
+        f" && cd '{folder}' && exec python '{PROJECT}/.setup/run.py' 2026-10"
+    )
+    settings = os.environ | {"FOOTPRINT_VAR": str(folder / "var"), "FOOTPRINT_LANDING": str(folder / "landing")}
+    (folder / "var").mkdir()
+    ended = subprocess.run(["sh", "-c", run], cwd=PROJECT, env=settings, capture_output=True, text=True)
+    with sqlite3.connect(folder / "var" / "airflow" / "airflow.db") as metadata:
+        states = dict(metadata.execute("SELECT task_id, state FROM task_instance"))
+        runs = metadata.execute("SELECT state, conf FROM dag_run").fetchall()
+    return ended, states, [(state, json.loads(conf)) for state, conf in runs]
+
+
 @needs_airflow
 @pytest.mark.slow
 def test_make_run_stops_at_the_stage_that_refuses_and_says_why(tmp_path):
-    (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs" / "__main__.py").write_text(STAGES_OF_WHICH_ACCEPT_REFUSES)
-    run = (
-        f". .setup/environment && export PATH='{Path(sys.executable).parent}':$PATH && airflow db migrate"
-        f" && cd '{tmp_path}' && exec python '{PROJECT}/.setup/run.py' 2026-10"
-    )
-    settings = os.environ | {"FOOTPRINT_VAR": str(tmp_path / "var"), "FOOTPRINT_LANDING": str(tmp_path / "landing")}
-    (tmp_path / "var").mkdir()
-
-    ended = subprocess.run(["sh", "-c", run], cwd=PROJECT, env=settings, capture_output=True, text=True)
+    ended, states, runs = made_run(tmp_path, "accept")
 
     assert ended.returncode == 1, ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("The run stopped. 2026-10: accept refused the data: file 3 is torn.")
-    with sqlite3.connect(tmp_path / "var" / "airflow" / "airflow.db") as metadata:
-        states = dict(metadata.execute("SELECT task_id, state FROM task_instance"))
-        runs = metadata.execute("SELECT state, conf FROM dag_run").fetchall()
-    assert states == {"late_records": "skipped", "land": "success", "accept": "failed"} | dict.fromkeys(
-        STAGES[2:], "upstream_failed"
-    )
-    assert [(state, json.loads(conf)) for state, conf in runs] == [("failed", {"usage_month": "2026-10"})]
+    after = dict.fromkeys((*STAGES[2:], "report"), "upstream_failed")
+    assert states == {"late_records": "skipped", "land": "success", "accept": "failed"} | after
+    assert runs == [("failed", {"usage_month": "2026-10"})]
+
+
+@needs_airflow
+@pytest.mark.slow
+def test_a_run_whose_report_fails_is_a_success(tmp_path):
+    ended, states, runs = made_run(tmp_path, "report")
+
+    assert ended.returncode == 0, ended.stderr
+    assert states == {"late_records": "skipped", "report": "skipped"} | dict.fromkeys(STAGES, "success")
+    assert runs == [("success", {"usage_month": "2026-10"})]
 
 
 # --- the launcher -----------------------------------------------------------------------------------------------------

@@ -39,18 +39,15 @@ def classes_together(counts: Sequence[Sequence[int]], least: int = LEAST_SUBSCRI
     >>> classes_together([[3], [20], [0], [15], [4]])
     [(0, 2), (2, 5)]
     """
-    found: list[tuple[int, int]] = []
-    begin = 0
+    # Of all ways to part them the one with most groups: to close each as soon as it may be shown can leave a rest that may not.
+    ways: list[list[tuple[int, int]] | None] = [[], *[None] * len(counts)]
     for end in range(1, len(counts) + 1):
-        if end - begin >= width and _may_be_shown(counts[begin:end], least):
-            found.append((begin, end))
-            begin = end
-    if begin < len(counts):
-        while found and not _may_be_shown(counts[begin:], least):
-            begin = found.pop()[0]
-        if _may_be_shown(counts[begin:], least):
-            found.append((begin, len(counts)))
-    return found
+        for begin in range(end):
+            before, is_wide = ways[begin], end - begin >= width or end - begin == len(counts)
+            has_more = before is not None and len(before) >= len(ways[end] or ())
+            if before is not None and has_more and is_wide and _may_be_shown(counts[begin:end], least):
+                ways[end] = [*before, (begin, end)]
+    return ways[-1] or []
 
 
 def _may_be_shown(counts: Sequence[Sequence[int]], least: int) -> bool:

@@ -97,6 +97,8 @@ def report(settings: Settings, usage_month: date, revision: int | None, out: Pat
         Refused: nothing is published for the month, or the factors are others.
         CallError: the file cannot be written, or a source cannot be read.
     """
+    if out is not None and not out.parent.is_dir():
+        raise CallError(f"--out: {out.parent} is not a folder")
     with reading(settings.lake, TABLES) as connection:
         published = publication(connection, usage_month, revision)
         file = out or place(settings, usage_month, published["revision"])
@@ -136,7 +138,7 @@ def page(connection: duckdb.DuckDBPyConnection, settings: Settings, published: R
         records=_records(found),
         reasons=_reasons(found),
         unread=found.without_time,
-        volumes=_volumes(flow) if flow else None,
+        volumes=_volumes(flow) if flow and flow.links else None,
         complete=_complete(receipts.completeness(connection, published, zone)),
         distributions=_distributions(connection, published, sums),
         technologies=_technologies(connection, published, sums),
