@@ -201,10 +201,10 @@ def _sums(sums: Sequence[used.Totals]) -> Sheet:
         "Network",
         "Subscriptions",
         "Volume",
-        "CO2e of the volume",
-        "CO2e of the subscription",
+        "CO2e, volume part",
+        "CO2e, subscription part",
         "CO2e",
-        "With estimated data",
+        "Estimated data",
     )
     volume = sum((each.volume_gco2e for each in sums), Decimal(0))
     grams = sum((each.gco2e for each in sums), Decimal(0))
@@ -488,7 +488,7 @@ def _revisions(ledger: Sequence[Row]) -> Sheet:
         [
             f"{each['usage_month']:%Y-%m}",
             str(each["revision"]),
-            _instant(each["published_at"]),
+            f"{each['published_at']:%Y-%m-%d}",
             each["reason"],
             each["approver"] or "-",
             each["factor_sets"],
@@ -498,7 +498,7 @@ def _revisions(ledger: Sequence[Row]) -> Sheet:
         for each in ledger
     ]
     heads = ("Month", "Revision", "Published", "Why", "Approved by", "Factors", "Figures hash", "Code")
-    return Sheet("Every publication of these months", heads, rows, (1,))
+    return Sheet("Every publication of these months", heads, rows, (1, 2))
 
 
 def _causes(found: Sequence[standing.Restatement]) -> Sheet:
