@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-from pyspark.sql import functions as F
+import pyarrow.compute as pc
+from pyspark.sql import Row
 
 from jobs.batches import AsOf
 from jobs.meter import Month
-from schemas.tables import COMPLETENESS
+from schemas.tables import COMPLETENESS, FILE_BALANCES
 
 RESET_GAP = 1_000_000
 """A gap of more numbers than this is a counter that began anew, or went round, not records that were lost."""
@@ -63,9 +64,14 @@ def gaps(rows: Iterable[Numbered]) -> list[Gap]:
 
 def gaps_of_month(counted: AsOf, month: Month) -> list[Gap]:
     """Gaps of the files that count, of days that lie in a month or touch it."""
-    rows = counted.rows(COMPLETENESS)
-    inside = rows.where(F.col("day").between(F.lit(month.begin.date()), F.lit(month.end.date())))
-    return gaps(inside.collect())
+    inside = (pc.field("day") >= month.begin.date()) & (pc.field("day") <= month.end.date())
+    return gaps(counted.few(COMPLETENESS, inside))
+
+
+def files_of_month(counted: AsOf, month: Month) -> list[Row]:
+    """Balances of the files that count and hold records of a month, or of no time that is known."""
+    outside = (pc.field("last_closed_at") < month.begin) | (pc.field("first_closed_at") >= month.end)
+    return counted.few(FILE_BALANCES, outside.is_null() | ~outside)
 
 
 def _clusters(rows: Sequence[Numbered]) -> Iterable[list[Numbered]]:

@@ -12,9 +12,10 @@ from decimal import Decimal
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from schemas.source import zone
+from schemas.service_levels import BILLING_DAYS, FIGURES_KEPT_MONTHS, PROVISIONAL_DAYS, RECORDS_KEPT_DAYS, RESTATEMENT_DAYS
 
 PROJECT = Path(__file__).resolve().parent.parent
 LONGEST_RECORDS_DAYS = 365
@@ -60,10 +61,8 @@ class Settings:
         if unknown:
             raise CallError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(_VARIABLES))}")
         var = Path(given.get("FOOTPRINT_VAR", PROJECT / "var")).absolute()
-        records_kept = _number(given, "FOOTPRINT_RECORDS_KEPT_DAYS", 35, range(LONGEST_RECORDS_DAYS - 30))
-        # A day of the calendar lies before the next, and a month is restated while its records are there to be counted anew.
-        restatement = _number(given, "FOOTPRINT_RESTATEMENT_DAYS", min(32, records_kept), range(records_kept + 1))
-        billing = _number(given, "FOOTPRINT_BILLING_DAYS", min(7, restatement), range(restatement + 1))
+        records_kept, restatement, billing = _days(given)
+        _check_orchestration(given)
         keys = Path(given.get("FOOTPRINT_KEYS", var / "keys")).absolute()
         return cls(
             landing=place(given.get("FOOTPRINT_LANDING", str(var / "landing"))),
@@ -76,8 +75,8 @@ class Settings:
             legal_timezone=_legal_timezone(given.get("FOOTPRINT_LEGAL_TIMEZONE", "Europe/Paris")),
             driver_memory=given.get("FOOTPRINT_DRIVER_MEMORY", "2g"),
             records_kept_days=records_kept,
-            figures_kept_months=_number(given, "FOOTPRINT_FIGURES_KEPT_MONTHS", 24, range(1, 121)),
-            provisional_days=_number(given, "FOOTPRINT_PROVISIONAL_DAYS", min(2, billing), range(billing + 1)),
+            figures_kept_months=_number(given, "FOOTPRINT_FIGURES_KEPT_MONTHS", FIGURES_KEPT_MONTHS, range(1, 121)),
+            provisional_days=_number(given, "FOOTPRINT_PROVISIONAL_DAYS", min(PROVISIONAL_DAYS, billing), range(billing + 1)),
             billing_days=billing,
             restatement_days=restatement,
             materiality_gco2e=_grams(given, "FOOTPRINT_MATERIALITY_GCO2E"),
@@ -126,7 +125,40 @@ _VARIABLES = {
     "FOOTPRINT_PORTAL_KEY",
     "FOOTPRINT_PORTAL_TOKEN_MINUTES",
     "FOOTPRINT_VAR",
+    "FOOTPRINT_LOG",
+    "FOOTPRINT_RUN_ID",
+    "FOOTPRINT_ALERT_WEBHOOK",
+    "FOOTPRINT_ALERT_MAIL",
+    "FOOTPRINT_LINEAGE",
 }
+LOG_FORMS = ("text", "json")
+"""What FOOTPRINT_LOG may be: how standard error is written (``jobs.log``)."""
+
+
+def billing_days(environment: Mapping[str, str] = os.environ) -> int:
+    """Days after a month's end on which it is due to be published, of the same variables as the settings. Raises CallError."""
+    return _days({name: value for name, value in environment.items() if value})[2]
+
+
+def _days(given: Mapping[str, str]) -> tuple[int, int, int]:
+    """Days that records are kept, and on which the last restatement and the publication are due."""
+    records_kept = _number(given, "FOOTPRINT_RECORDS_KEPT_DAYS", RECORDS_KEPT_DAYS, range(LONGEST_RECORDS_DAYS - 30))
+    # A day of the calendar lies before the next, and a month is restated while its records are there to be counted anew.
+    restatement = _number(given, "FOOTPRINT_RESTATEMENT_DAYS", min(RESTATEMENT_DAYS, records_kept), range(records_kept + 1))
+    billing = _number(given, "FOOTPRINT_BILLING_DAYS", min(BILLING_DAYS, restatement), range(restatement + 1))
+    return records_kept, restatement, billing
+
+
+def _check_orchestration(given: Mapping[str, str]) -> None:
+    """Refuse settings that Airflow or the log would find unusable only when something has gone wrong."""
+    form, webhook, mail = (given.get(f"FOOTPRINT_{name}") for name in ("LOG", "ALERT_WEBHOOK", "ALERT_MAIL"))
+    if form is not None and form not in LOG_FORMS:
+        raise CallError(f"FOOTPRINT_LOG: {form!r} is neither {' nor '.join(LOG_FORMS)}")
+    # The address may hold a token, so it is not repeated.
+    if webhook is not None and (urlsplit(webhook).scheme not in ("http", "https") or not urlsplit(webhook).hostname):
+        raise CallError("FOOTPRINT_ALERT_WEBHOOK: not an address that begins with https:// or http://")
+    if mail is not None and not all(re.fullmatch(r"[^@\s]+@[^@\s]+", address.strip()) for address in mail.split(",")):
+        raise CallError("FOOTPRINT_ALERT_MAIL: not an address, or several between commas")
 
 
 def place(text: str) -> str:
@@ -159,6 +191,8 @@ def _grams(given: Mapping[str, str], variable: str) -> Decimal | None:
 
 
 def _legal_timezone(name: str) -> ZoneInfo:
+    from schemas.source import zone  # not above: what a DAG imports of this module loads in no time
+
     try:
         return zone(name)
     except ValueError as error:

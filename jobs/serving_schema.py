@@ -10,22 +10,12 @@ from psycopg import sql
 
 from jobs.postgres import speaking
 from jobs.run import CallError
+from schemas.readers import PORTAL, READERS
 from schemas.table import Table
-from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, RESTATEMENTS, REVISIONS, VERDICTS
+from schemas.tables import CORRECTIONS, METHOD_TEXTS, PUBLICATIONS, PUBLISHED, RESTATEMENTS, REVISIONS, VERDICTS
 from schemas.views import VIEWS as AUDIT_VIEWS
 
 SCHEMA = "footprint"
-
-METHOD_TEXTS = Table(
-    name="method_texts",
-    comment="Summary of each calculation method in each language, for display beside a figure.",
-    text="""
-        method_id        STRING    NOT NULL COMMENT 'Method, as in published.'
-        language         STRING    NOT NULL COMMENT 'Language of the text, ISO 639-1.'
-        text             STRING    NOT NULL COMMENT 'Summary of the method.'
-    """,
-    key=("method_id", "language"),
-)
 
 WRITERS = Table(
     name="writers",
@@ -61,17 +51,6 @@ FEEDBACK = Table(
 
 TABLES = (PUBLISHED, PUBLICATIONS, REVISIONS, RESTATEMENTS, CORRECTIONS, VERDICTS, METHOD_TEXTS, WRITERS, FEEDBACK)
 
-READERS = {
-    "footprint_billing": ("published", "publications", "corrections"),
-    "footprint_portal": ("published", "method_texts"),
-    "footprint_auditor": (
-        *("published", "publications", "method_texts", "revisions", "verdicts"),
-        *("restatements", "corrections", "published_history", "publication_history"),
-    ),
-}
-"""What each role may read. None may write, but the portal may add to FEEDBACK, which its owner alone reads."""
-
-PORTAL = "footprint_portal"
 _OWN_ROW = "subscription_key = current_setting('footprint.subscription_key', true)"
 """The portal reaches the row it names, for a transaction, by a key that nobody can list: no key named, no row."""
 

@@ -5,7 +5,8 @@ The evidence is a row per network and rule: counts, sums and shares, no value of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from statistics import median
@@ -21,7 +22,8 @@ from factors.expression import DECIMAL_GIGABYTE
 from jobs import ledger
 from jobs.assumed import expired_hypotheses, unfrozen_factors
 from jobs.batches import AsOf
-from jobs.completeness import Gap, gaps_of_month
+from jobs.completeness import Gap, files_of_month, gaps_of_month
+from jobs.lake import rows_that_break_rules
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.legal_calendar import months_before
 from jobs.month import delivery_ranks, factors_of, of_month, used_records
@@ -95,8 +97,11 @@ def docs_name(usage_month: date, revision: int) -> str:
 def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, Any]) -> list[Measurement]:
     lake, rules, revision = workplace.lake, read_rules(), state["revision"]
     subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
-    subscriptions = {row.network: row["count"] for row in subscribed.groupBy("network").count().collect()}
-    subscriptions[EVERY_NETWORK] = sum(subscriptions.values())
+    active = subscribed.groupBy("network", "brand").count().collect()
+    brands = {row.brand for row in active}
+    subscriptions = Counter({EVERY_NETWORK: sum(row["count"] for row in active)})
+    for row in active:
+        subscriptions[row.network] += row["count"]
     counted = AsOf.now(lake).at(state["batch_cutoff"])
     daily = _daily_octets(workplace, used_records(workplace, counted, delivery_ranks(lake), usage_month, revision))
     named = {
@@ -108,7 +113,7 @@ def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, A
         *_sequences(workplace),
         *_counted_by_totals(workplace, usage_month, counted.cutoff),
         *_days(workplace, daily, usage_month),
-        *_reconciled(workplace, daily, (usage_month, revision), subscriptions),
+        *_reconciled(workplace, daily, (usage_month, revision), subscriptions, brands),
         *_assumed(named),
     ]
     measurements = []
@@ -129,29 +134,20 @@ def _assumed(named: Mapping[str, tuple[str, ...]]) -> Found:
 def _received(workplace: Workplace, counted: AsOf, usage_month: date) -> Found:
     """What the files of the month say: balances, rejections, quarantined octets, unreadable files."""
     month = workplace.month(usage_month)
-    balances = counted.rows(FILE_BALANCES)
-    outside = (F.col("last_closed_at") < F.lit(month.begin)) | (F.col("first_closed_at") >= F.lit(month.end))
-    touching = balances.where(~F.coalesce(outside, F.lit(False)))
-    wrong = F.expr(" OR ".join(f"NOT ({rule})" for rule in FILE_BALANCES.checks.values()))
-    by_source = touching.groupBy("source").agg(
-        F.count_if(wrong).alias("wrong"),
-        *[F.sum(name).alias(name) for name in ("records_received", "records_rejected", "octets_received", "octets_quarantined")],
-        F.sum(F.greatest(F.col("records_declared") - F.col("records_received"), F.lit(0))).alias("records_missing"),
-        F.sum("records_lost").alias("records_lost"),
-    )
-    rows = {row.source: row for row in by_source.collect()}
+    rows = files_of_month(counted, month)
     gaps = gaps_of_month(counted, month)
     for network in sorted(set(workplace.networks.values())):
-        of_network = [row for source, row in rows.items() if workplace.networks.get(source) == network]
+        of_network = [row for row in rows if workplace.networks.get(row.source) == network]
+        lost = sum((row.records_lost or 0) + max(0, (row.records_declared or 0) - row.records_received) for row in of_network)
         yield "rejected_records_share", network, _share(of_network, "records_rejected", "records_received")
-        yield "lost_records", network, sum((row.records_missing or 0) + (row.records_lost or 0) for row in of_network)
+        yield "lost_records", network, lost
         yield "missing_records_share", network, _missing_share(gaps, of_network, workplace.networks, network)
         yield "quarantined_octets_share", network, _share(of_network, "octets_quarantined", "octets_received")
-    exports = [row for source, row in rows.items() if source not in workplace.networks]
+    exports = [row for row in rows if row.source not in workplace.networks]
     yield "rejected_assignments_share", EVERY_NETWORK, _share(exports, "records_rejected", "records_received")
-    yield "files_out_of_balance", EVERY_NETWORK, sum(row.wrong for row in rows.values())
-    unreadable = counted.rows(REJECTED).where("reason = 'unreadable_file'").select("file_number")
-    yield "unreadable_files", EVERY_NETWORK, unreadable.join(touching, "file_number", "left_semi").count()
+    yield "files_out_of_balance", EVERY_NETWORK, rows_that_break_rules(FILE_BALANCES, [row.asDict() for row in rows])
+    unreadable = counted.rows(REJECTED).where("reason = 'unreadable_file'").select("file_number").collect()
+    yield "unreadable_files", EVERY_NETWORK, len({row.file_number for row in unreadable} & {row.file_number for row in rows})
 
 
 def _missing_share(gaps: list[Gap], rows: list[Any], networks: Mapping[str, str], network: str) -> Decimal | None:
@@ -204,7 +200,11 @@ def _days(workplace: Workplace, daily: dict[tuple[str, date], int], usage_month:
 
 
 def _reconciled(
-    workplace: Workplace, daily: dict[tuple[str, date], int], state: tuple[date, int], subscriptions: dict[str, int]
+    workplace: Workplace,
+    daily: dict[tuple[str, date], int],
+    state: tuple[date, int],
+    subscriptions: Mapping[str, int],
+    brands: Collection[str],
 ) -> Found:
     """Octets from accepted to metered to estimated, components per subscription, and the products themselves."""
     lake = workplace.lake
@@ -219,7 +219,7 @@ def _reconciled(
     held = sum(row.up + row.down for (_, attribution), row in by_attribution.items() if attribution == "holder")
     yield "octets_lost_in_metering", EVERY_NETWORK, sum(daily.values()) - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
-    counted, before = _counted_octets(workplace, *state), _published_before(workplace, state[0])
+    counted, before = _counted_octets(workplace, *state, brands), _published_before(workplace, state[0])
     for network, row in _components(of_month(lake.read(ESTIMATED), *state)).items():
         active = subscriptions.get(network, 0)
         yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * DECIMAL_GIGABYTE)
@@ -242,6 +242,8 @@ def _against_before(before: Any, network: str, row: Any, active: int) -> Found:
 
 def _published_before(workplace: Workplace, usage_month: date) -> dict[str, Any]:
     """Sums of the month before by network, as published; nothing if it was not."""
+    if ledger.current(workplace.lake, months_before(usage_month, 1)) is None:
+        return {}
     before = of_month(workplace.lake.read(PUBLISHED), months_before(usage_month, 1))
     sums = before.groupBy("network").agg(
         F.count("*").alias("subscriptions"), F.sum("data_volume_bytes").alias("octets"), F.sum("footprint_gco2e").alias("gco2e")
@@ -249,11 +251,11 @@ def _published_before(workplace: Workplace, usage_month: date) -> dict[str, Any]
     return {row.network: row for row in sums.collect()}
 
 
-def _counted_octets(workplace: Workplace, usage_month: date, revision: int) -> dict[str, int]:
+def _counted_octets(workplace: Workplace, usage_month: date, revision: int, brands: Collection[str]) -> dict[str, int]:
     """Octets metered for holders that the factors count, by network of the subscription."""
     lake = workplace.lake
     subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
-    both_ways = {(f.brand, f.network): f.volume_basis == "up_and_down" for f in factors_of(workplace, usage_month, subscribed)}
+    both_ways = {(f.brand, f.network): f.volume_basis == "up_and_down" for f in factors_of(workplace, usage_month, brands)}
     held = (
         of_month(lake.read(METERED), usage_month, revision)
         .where("attribution = 'holder'")
@@ -271,15 +273,22 @@ def _components(estimated: DataFrame) -> dict[str, Any]:
     is_volume = F.col("component") == "volume"
     # Without the rounding of estimate: the exact product must lie within half a unit of the last place.
     distance = F.abs(F.col("quantity") * F.col("gco2e_per_unit") - F.col("gco2e").cast("decimal(35,23)"))
-    identity = F.concat_ws("|", F.hex("subscription_key"), "component", "access_technology", "roaming_zone")
-    rows = estimated.groupBy("network").agg(
-        F.sum(F.when(is_volume, F.col("quantity")).otherwise(0)).alias("gigabytes"),
-        F.count_if(~is_volume).alias("subscriptions"),
-        F.count("*").alias("components"),
-        F.count_distinct(identity).alias("distinct_components"),
-        F.count_if(distance > F.lit(Decimal("0.0000000000005"))).alias("inexact"),
+    nothing = F.lit(Decimal(0))
+    # A row for each component first, so that those that stand twice are counted without a second look at all of them.
+    each = estimated.groupBy("network", "subscription_key", "component", "access_technology", "roaming_zone").agg(
+        F.count("*").alias("rows"),
+        F.sum("quantity").alias("quantity"),
         F.sum("gco2e").alias("gco2e"),
-        F.sum(F.when(is_volume, F.col("gco2e")).otherwise(0)).alias("volume_gco2e"),
+        F.count_if(distance > F.lit(Decimal("0.0000000000005"))).alias("inexact"),
+    )
+    rows = each.groupBy("network").agg(
+        F.sum(F.when(is_volume, F.col("quantity")).otherwise(nothing)).alias("gigabytes"),
+        F.sum(F.when(is_volume, F.lit(0)).otherwise(F.col("rows"))).alias("subscriptions"),
+        F.sum("rows").alias("components"),
+        F.count("*").alias("distinct_components"),
+        F.sum("inexact").alias("inexact"),
+        F.sum("gco2e").alias("gco2e"),
+        F.sum(F.when(is_volume, F.col("gco2e")).otherwise(nothing)).alias("volume_gco2e"),
     )
     return {row.network: row for row in rows.collect()}
 

@@ -14,10 +14,10 @@ import pytest
 from jobs.audit_sql import answer, converse, opened
 from jobs.completeness import gaps
 from jobs.run import CallError, Settings
-from jobs.serving_schema import READERS
 from jobs.serving_schema import VIEWS as SERVED
 from schemas.__main__ import main
 from schemas.dictionary import dictionary
+from schemas.readers import READERS
 from schemas.tables import ACCEPTED, BATCHES, COMPLETENESS, FILE_BALANCES, PUBLICATIONS, TABLES
 from schemas.views import VIEWS
 from tests.audit_lake import BALANCE, MONTH, write, write_month

@@ -162,13 +162,21 @@ def test_every_setting_has_a_default_on_one_machine(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("FOOTPRINT_LAKES", "x", "FOOTPRINT_LAKES is not a setting; known are FOOTPRINT_BILLING_DAYS, "),
+        ("FOOTPRINT_LAKES", "x", "FOOTPRINT_LAKES is not a setting; known are FOOTPRINT_ALERT_MAIL, "),
         ("FOOTPRINT_SOURCES", "/nowhere", "FOOTPRINT_SOURCES: /nowhere is not a folder"),
         ("FOOTPRINT_FACTORS", "/nowhere", "FOOTPRINT_FACTORS: /nowhere is not a folder"),
         ("FOOTPRINT_LEGAL_TIMEZONE", "Paris", "FOOTPRINT_LEGAL_TIMEZONE: Paris is not an IANA time zone"),
         ("FOOTPRINT_PROVISIONAL_DAYS", "8", "FOOTPRINT_PROVISIONAL_DAYS: '8' is not a whole number from 0 to 7"),
         ("FOOTPRINT_BILLING_DAYS", "33", "FOOTPRINT_BILLING_DAYS: '33' is not a whole number from 0 to 32"),
         ("FOOTPRINT_RESTATEMENT_DAYS", "36", "FOOTPRINT_RESTATEMENT_DAYS: '36' is not a whole number from 0 to 35"),
+        ("FOOTPRINT_LOG", "xml", "FOOTPRINT_LOG: 'xml' is neither text nor json"),
+        (
+            "FOOTPRINT_ALERT_WEBHOOK",
+            "alerts.example.org/token",
+            "FOOTPRINT_ALERT_WEBHOOK: not an address that begins with https://",
+        ),
+        ("FOOTPRINT_ALERT_WEBHOOK", "https:///token", "FOOTPRINT_ALERT_WEBHOOK: not an address that begins with https://"),
+        ("FOOTPRINT_ALERT_MAIL", "a@example.org, night", "FOOTPRINT_ALERT_MAIL: not an address, or several between commas"),
         ("FOOTPRINT_MATERIALITY_GCO2E", "0,5", "FOOTPRINT_MATERIALITY_GCO2E: '0,5' is not an amount of grams such as 0.5"),
     ],
 )
