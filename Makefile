@@ -35,7 +35,8 @@ backfill: setup ## Run the months FROM=YYYY-MM to TO=YYYY-MM in order; stops at 
 portal: setup ## Serve the customer's page, read-only, on this machine, PORT=8600; `footprint portal-token` lets you in. Ctrl-C ends it.
 	@$(WITH_ENVIRONMENT) exec footprint portal --port "$(PORT)"
 
-test: setup ## Run all tests, PROCESSES=2 modules at a time (0: in one process); what measures time runs alone after the others.
+test: ## Run all tests, PROCESSES=2 modules at a time (0: in one process), what measures time last; set-up looks for a browser, too.
+	@.setup/setup --tests
 	@$(WITH_ENVIRONMENT) python -m pytest $(SIDE_BY_SIDE) -m "not timed" && exec python -m pytest -m timed tests/bench
 
 check: setup ## Lint, type-check, and see whether what is generated is fresh.
