@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from jobs.batches import AsOf
 from jobs.meter import Month
-from schemas.tables import COMPLETENESS
+from schemas.tables import SEQUENCES
 
 RESET_GAP = 1_000_000
 """A gap of more numbers than this is a counter that began anew, or went round, not records that were lost."""
 
 
 class Numbered(Protocol):
-    """A row of ``completeness``."""
+    """A row of ``sequences``."""
 
     source: str
     node: str
@@ -61,11 +62,15 @@ def gaps(rows: Iterable[Numbered]) -> list[Gap]:
     return found
 
 
+def numbered_in_month(counted: AsOf, month: Month) -> list[Row]:
+    """Rows of ``sequences`` of the files that count, of days that lie in a month or touch it."""
+    rows = counted.rows(SEQUENCES)
+    return rows.where(F.col("day").between(F.lit(month.begin.date()), F.lit(month.end.date()))).collect()
+
+
 def gaps_of_month(counted: AsOf, month: Month) -> list[Gap]:
     """Gaps of the files that count, of days that lie in a month or touch it."""
-    rows = counted.rows(COMPLETENESS)
-    inside = rows.where(F.col("day").between(F.lit(month.begin.date()), F.lit(month.end.date())))
-    return gaps(inside.collect())
+    return gaps(numbered_in_month(counted, month))
 
 
 def _clusters(rows: Sequence[Numbered]) -> Iterable[list[Numbered]]:

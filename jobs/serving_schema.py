@@ -11,7 +11,19 @@ from psycopg import sql
 from jobs.postgres import speaking
 from jobs.run import CallError
 from schemas.table import Table
-from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, RESTATEMENTS, REVISIONS, VERDICTS
+from schemas.tables import (
+    CORRECTIONS,
+    EVIDENCE,
+    EVIDENCE_DAYS,
+    EVIDENCE_FACTORS,
+    EVIDENCE_RECEIVED,
+    PUBLICATIONS,
+    PUBLISHED,
+    PUBLISHED_TOTALS,
+    RESTATEMENTS,
+    REVISIONS,
+    VERDICTS,
+)
 from schemas.views import VIEWS as AUDIT_VIEWS
 
 SCHEMA = "footprint"
@@ -59,14 +71,31 @@ FEEDBACK = Table(
     },
 )
 
-TABLES = (PUBLISHED, PUBLICATIONS, REVISIONS, RESTATEMENTS, CORRECTIONS, VERDICTS, METHOD_TEXTS, WRITERS, FEEDBACK)
+_EVIDENCE = (EVIDENCE, EVIDENCE_RECEIVED, EVIDENCE_DAYS, EVIDENCE_FACTORS)
+TABLES = (
+    *(PUBLISHED, PUBLICATIONS, PUBLISHED_TOTALS, REVISIONS, RESTATEMENTS, CORRECTIONS, VERDICTS),
+    *(*_EVIDENCE, METHOD_TEXTS, WRITERS, FEEDBACK),
+)
+
+VIEWS = tuple(view for view in AUDIT_VIEWS if all(table in TABLES for table in view.reads))
+"""The audit views whose tables are copied. The others read what stays in the lake: ``footprint sql``."""
 
 READERS = {
     "footprint_billing": ("published", "publications", "corrections"),
     "footprint_portal": ("published", "method_texts"),
     "footprint_auditor": (
-        *("published", "publications", "method_texts", "revisions", "verdicts"),
-        *("restatements", "corrections", "published_history", "publication_history"),
+        *(
+            "published",
+            "publications",
+            "published_totals",
+            "revisions",
+            "restatements",
+            "corrections",
+            "verdicts",
+            "method_texts",
+        ),
+        *(table.name for table in _EVIDENCE),
+        *(view.name for view in VIEWS),
     ),
 }
 """What each role may read. None may write, but the portal may add to FEEDBACK, which its owner alone reads."""
@@ -77,9 +106,6 @@ _OWN_ROW = "subscription_key = current_setting('footprint.subscription_key', tru
 
 _INDEXES = "CREATE INDEX IF NOT EXISTS published_by_month ON footprint.published (usage_month)"
 """Billing reads a month. The keys serve the rest: a subscription's revisions are found by publication, of which there are few."""
-
-VIEWS = tuple(view for view in AUDIT_VIEWS if all(table in TABLES for table in view.reads))
-"""The audit views whose tables are copied. The others read records and balances, which stay in the lake: ``footprint sql``."""
 
 _STATE = """
 SELECT (SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %(schema)s),
