@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pyarrow as pa
@@ -44,7 +44,8 @@ FIRST_PUBLICATION = "first publication"
 _BUCKETS = 3
 """Hexadecimal digits of a row's hash that choose its bucket: 4,096 buckets keep each small for tens of millions of rows."""
 _NATIONAL = "all"
-_SUMMED = ("data_volume_bytes", "data_volume_gb_displayed", "footprint_gco2e", "footprint_gco2e_displayed")
+_COUNTED = ("data_volume_bytes", "data_volume_gb_displayed", "footprint_gco2e_displayed")
+_SUMMED = (*_COUNTED, "footprint_gco2e")
 _NOT_FIGURES = ("subscription_key", "revision", "publication_id")
 
 
@@ -210,17 +211,19 @@ def totals_of(rows: DataFrame, subscribed: DataFrame) -> list[dict[str, Any]]:
         Columns of ``published_totals`` but those that name the publication; sorted.
     """
     segments = subscribed.select(F.lower(F.hex("subscription_key")).alias("subscription_key"), "segment")
-    sums = [F.sum(F.col(name).cast("decimal(26,12)")).alias(name) for name in _SUMMED]
+    sums = [F.sum(F.col(name).cast("decimal(20,0)") if name in _COUNTED else F.col(name)).alias(name) for name in _SUMMED]
     cells = rows.join(segments, "subscription_key", "left").groupBy(*TOTALS_BY)
     found = cells.agg(F.count("*").alias("subscriptions"), *sums).collect()
     groups: dict[tuple[str, str], dict[str, Any]] = {}
-    for cell in found:
-        for grouped_by in (_NATIONAL, *TOTALS_BY):
-            name = _NATIONAL if grouped_by == _NATIONAL else cell[grouped_by]
-            group = groups.setdefault((grouped_by, name), dict.fromkeys(("subscriptions", *_SUMMED), Decimal(0)))
-            for column in group:
-                group[column] += cell[column]
-    return [_with_residual(grouped_by, name, group) for (grouped_by, name), group in sorted(groups.items())]
+    with localcontext() as exact:
+        exact.prec = 60
+        for cell in found:
+            for grouped_by in (_NATIONAL, *TOTALS_BY):
+                name = _NATIONAL if grouped_by == _NATIONAL else cell[grouped_by]
+                group = groups.setdefault((grouped_by, name), dict.fromkeys(("subscriptions", *_SUMMED), Decimal(0)))
+                for column in group:
+                    group[column] += cell[column]
+        return [_with_residual(grouped_by, name, group) for (grouped_by, name), group in sorted(groups.items())]
 
 
 def _with_residual(grouped_by: str, name: str, group: Mapping[str, Decimal]) -> dict[str, Any]:

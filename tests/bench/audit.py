@@ -1,9 +1,9 @@
 """Explaining, packing and verifying a month of many subscriptions: processor seconds, time and peak memory of each command.
 
 ``python -m tests.bench.audit [--subscriptions 1000000] [--explained 1000]``. It writes the tables that such a month leaves into
-``var/bench/audit_N`` unless they are there (mobile subscriptions, two metered rows and two records each; no Spark, no pipeline), and
-then calls each command in a process of its own. ``explain`` works the figure out a second time and ``verify`` every row of the pack,
-so figures that were not those of the pipeline would be refused.
+``var/bench/audit_N`` unless they are there (mobile subscriptions, two metered rows and two records each; no Spark, no pipeline),
+and then calls each command in a process of its own. ``explain`` works the figure out a second time and ``verify`` every row of
+the pack, so figures that were not those of the pipeline would be refused.
 """
 
 # ruff: noqa: T201 (a command speaks on the terminal)
