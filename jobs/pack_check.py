@@ -71,7 +71,7 @@ def check(file: Path) -> Checked:
             if digest(again) != digest(file):
                 differences.append("the archive: its members are as they were, but what surrounds them was changed")
         facts = [f"pack        {_title(manifest)}", f"manifest    sha256 {digest(folder / MANIFEST)}"]
-        facts += [f"{by.replace('_', ' ')}{'':<{12 - len(by)}}{_code(manifest[by])}" for by in ("published_by", "packed_by")]
+        facts += [f"{done:<12}{_code(manifest[f'{done}_by'])}" for done in ("published", "packed")]
         with in_memory() as connection:
             found = _figures(connection, folder, manifest)
         return Checked([*facts, *found.facts], [*differences, *found.differences])

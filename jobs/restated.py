@@ -16,7 +16,6 @@ import duckdb
 from jobs.lake_reader import Row, rows
 from schemas.tables import EVIDENCE_FACTORS, PUBLICATIONS, RESTATEMENTS
 
-TABLES = (PUBLICATIONS, RESTATEMENTS, EVIDENCE_FACTORS)
 Language = Literal["en", "fr"]
 
 

@@ -177,7 +177,7 @@ def test_the_pack_tells_it_in_french_too_and_by_which_code_it_was_published(own,
     for name in ("one", "two"):
         checked = check(tmp_path / f"{name}.zip")
         assert checked.differences == []
-        assert f"published by code {code_version()}, packages {lock_hash()}" in checked.facts
+        assert f"published   code {code_version()}, packages {lock_hash()}" in checked.facts
     with zipfile.ZipFile(tmp_path / "one.zip") as packed:
         assert "restatement.txt" not in packed.namelist()
 
