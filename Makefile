@@ -8,10 +8,10 @@ FORMAT ?= delimited
 PORT ?= 8600
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run portal test check bench bench-readers fuzz airflow stop clean
+.PHONY: help setup run backfill portal test check docs bench bench-readers fuzz airflow stop clean
 MAKEFLAGS += --no-print-directory
 
-CODE := dags jobs factors schemas data_quality tests .setup
+CODE := dags jobs factors schemas data_quality tests docs .setup
 
 # Settings of the environment that every command shares; the set-up's own paths are in it.
 WITH_ENVIRONMENT := . .setup/environment &&
@@ -24,6 +24,9 @@ setup: ## Prepare everything into .venv/ and var/ (the other commands do that fi
 
 run: setup ## Run a month through Airflow, MONTH=2026-10 by default; without FOOTPRINT_LANDING, on a month made up.
 	@$(WITH_ENVIRONMENT) exec python .setup/run.py "$(MONTH)"
+
+backfill: setup ## Run the months FROM=YYYY-MM to TO=YYYY-MM in order; stops at the first that fails, and goes on there when run again.
+	@$(WITH_ENVIRONMENT) exec python .setup/run.py "$(FROM)" "$(TO)"
 
 portal: setup ## Serve the customer's page, read-only, on this machine, PORT=8600; `footprint portal-token` lets you in. Ctrl-C ends it.
 	@$(WITH_ENVIRONMENT) exec footprint portal --port "$(PORT)"
@@ -40,6 +43,11 @@ check: setup ## Lint, type-check, and see whether what is generated is fresh.
 	@echo "factors"; .venv/bin/python -m factors check
 	@echo "claims"; .venv/bin/python -m jobs.portal.claims
 	@echo "data dictionary"; .venv/bin/python -m schemas dictionary --check
+	@echo "contracts"; .venv/bin/python -m schemas contracts --check
+
+docs: setup ## Build the documentation into var/docs/, offline; a warning is an error.
+	@$(WITH_ENVIRONMENT) exec python -m sphinx -W --keep-going -q -b html docs var/docs
+	@echo "var/docs/index.html"
 
 bench: setup ## Measure a month beside DuckDB and Polars scripts, RECORDS=5000000[,…] RUNS=3 FORMAT=delimited ENGINES=footprint,duckdb,polars.
 	@$(WITH_ENVIRONMENT) exec python -m tests.bench.month --records "$(RECORDS)" --runs "$(RUNS)" --format "$(FORMAT)" --engines "$(ENGINES)"

@@ -1,8 +1,11 @@
 """The main job on one machine: a month through Airflow, in the foreground, with the stages' own words on the terminal.
 
     .venv/bin/python .setup/run.py 2026-10
+    .venv/bin/python .setup/run.py 2026-01 2026-12
 
-Without landing files of one's own the month is made up first. Airflow's chatter goes to var/log/run.log.
+Of several months, oldest first, those that are published are left alone, and the first that fails ends it, since counters that
+only grow are counted on from month to month. Run again, it goes on there. A single month is made up first where there are no
+landing files of one's own. Airflow's chatter goes to var/log/run.log.
 """
 
 # ruff: noqa: T201 (a command speaks on the terminal)
@@ -30,11 +33,47 @@ FOOTPRINT = Path(sys.executable).parent / "footprint"
 DEMO = ("--subscriptions", "2000", "--seed", "1", "--formats", "delimited,ts32297,chf")
 
 
-def main(month: str) -> None:
-    """Make the demonstration where it is wanted, run the month, show what was published."""
-    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-        sys.exit(f"{month!r} is not a month: write it as YYYY-MM, for example make run MONTH=2026-10")
-    make_demo(month)
+def main(first: str, last: str = "") -> None:
+    """Make the demonstration where it is wanted, run the months, show what was published."""
+    months = months_between(first, last or first)
+    if not last:
+        make_demo(first)
+    LOG.unlink(missing_ok=True)
+    left = without_published(months) if last else months
+    while left:
+        run(left[0], left[1:])
+        left = left[1:]
+    if last:
+        print(f"{first} to {last}: every month is published", flush=True)
+
+
+def months_between(first: str, last: str) -> list[str]:
+    """The months from the first to the last, in order."""
+    for month in (first, last):
+        if not re.fullmatch(r"[12]\d{3}-(0[1-9]|1[0-2])", month):
+            sys.exit(f"{month!r} is not a month: write it as YYYY-MM, for example make run MONTH=2026-10")
+    begin, end = (int(month[:4]) * 12 + int(month[5:]) - 1 for month in (first, last))
+    if end < begin:
+        sys.exit(f"{last} is before {first}: name the oldest month first")
+    return [f"{number // 12}-{number % 12 + 1:02}" for number in range(begin, end + 1)]
+
+
+def without_published(months: list[str]) -> list[str]:
+    """The months that the ledger does not have, with a word on those it has."""
+    from jobs.lake_reader import reading, rows
+    from jobs.run import Settings
+    from schemas.tables import PUBLICATIONS
+
+    with reading(Settings.from_environment().lake, [PUBLICATIONS]) as ledger:
+        published = {f"{row['usage_month']:%Y-%m}" for row in rows(ledger, f"SELECT usage_month FROM {PUBLICATIONS.name}")}
+    there = [month for month in months if month in published]
+    if there:
+        print(f"Published already: {', '.join(there)}", flush=True)
+    return [month for month in months if month not in published]
+
+
+def run(month: str, following: list[str]) -> None:
+    """Run one month and say how long it took, or why it failed and which months are left."""
     print(f"Running {month} through Airflow (its whole log: {near(LOG)})", flush=True)
     terminal = Terminal()
     succeeded = False
@@ -43,7 +82,8 @@ def main(month: str) -> None:
     terminal.rest()
     if not succeeded:
         failure = terminal.failure or f"{month}: Airflow could not run the stages"
-        sys.exit(f"The run stopped. {failure}. More is in {near(LOG)}; put it right and run this again.")
+        left = f" Not run: {', '.join(following)}." if following else ""
+        sys.exit(f"The run stopped. {failure}.{left} More is in {near(LOG)}; put it right and run this again.")
     print(f"{month} took {terminal.seconds():.0f} s", flush=True)
 
 
@@ -79,7 +119,7 @@ def aside() -> Iterator[None]:
     """Send what this process and Airflow write into the log, a traceback too."""
     LOG.parent.mkdir(parents=True, exist_ok=True)
     kept = [os.dup(1), os.dup(2)]
-    with LOG.open("w", encoding="utf-8") as log:
+    with LOG.open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:
@@ -102,12 +142,14 @@ def run_dag(month: str, terminal: Terminal) -> bool:
     conf = {"usage_month": month}
     for task in dag.tasks:
         task.retries = 0  # whoever watches sees the failure and decides
+    dag.deadline = None  # is the scheduler's; `dag.test` of Airflow 3.3.2 fails on one
     stages = logging.getLogger("jobs.launch")
     stages.addHandler(terminal)
     stages.setLevel(logging.INFO)
     try:
         return str(dag.test(run_conf=conf).state) == "success"
     finally:
+        stages.removeHandler(terminal)
         fail_unfinished_runs(dag.dag_id, conf)
 
 
@@ -146,17 +188,16 @@ class Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line at once."""
-        message = record.getMessage()
+        message, fields = record.getMessage(), getattr(record, "fields", {})
         if record.levelno >= logging.ERROR:
             self.failure = message
         elif message.endswith(" begins"):
             self.now = message.removesuffix(" begins")
         else:
             start = "\r\033[K" if self.stream.isatty() else ""
-            stage, _, said = message.partition(" | ")
-            # The summary after the last stage has no time of its own.
-            since = f"{self.seconds():4.0f} s  " if said.startswith(stage) else ""
-            print(f"{start}{since}{said}", file=self.stream, flush=True)
+            # The summary after the last stage has no time of its own: it is not of the stage's log.
+            said = f"{self.seconds():4.0f} s  {fields['stage']:<9} {message}" if "seconds" in fields else message
+            print(f"{start}{said}", file=self.stream, flush=True)
 
     def rest(self) -> None:
         """Leave the terminal to others. (Not `close`, which Airflow's configuration of logging calls at once.)"""

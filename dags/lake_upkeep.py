@@ -10,10 +10,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pendulum
-from airflow.sdk import CronDataIntervalTimetable, dag, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import CronDataIntervalTimetable, dag
 
-from jobs.launch import StageFailed, launch
+from dags.stage import DEFAULTS, StageOperator
 
 
 @dag(
@@ -22,21 +21,11 @@ from jobs.launch import StageFailed, launch
     catchup=False,
     max_active_runs=1,
     doc_md=__doc__,
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=10)},
+    default_args=DEFAULTS | {"retry_delay": timedelta(minutes=10)},
 )
 def lake_upkeep() -> None:
     """Erase and vacuum."""
-
-    @task
-    def upkeep() -> None:
-        try:
-            launch("upkeep", None)
-        except StageFailed as failure:
-            if failure.is_final:
-                raise AirflowFailException(str(failure)) from failure
-            raise
-
-    upkeep()
+    StageOperator(stage="upkeep", month_of=lambda params, dag_run: None)
 
 
 lake_upkeep()

@@ -6,27 +6,37 @@
 changes nothing; records that came for it since are held and counted, and `publish` says so and refuses (exit 1).
 
 **When it fails.** The message names the month, the stage and the reason. Refused data is not retried: the reason has to be
-removed first; then clear the failed task. Any other failure is retried twice.
+removed first; then clear the failed task. Any other failure is retried twice. Who is named in `FOOTPRINT_ALERT_WEBHOOK` and
+`FOOTPRINT_ALERT_MAIL` is told of it, and of a month that is not published `FOOTPRINT_BILLING_DAYS` after its run was queued.
 
-**Many months.** `airflow backfill create --dag-id monthly_footprint --from-date … --to-date …`; nothing is caught up by itself.
+**Many months.** Nothing is caught up by itself. A year, oldest month first, one at a time:
+
+    airflow backfill create --dag-id monthly_footprint --from-date 2026-01-01 --to-date 2026-12-01 \\
+        --max-active-runs 1 --reprocess-behavior failed
+
+A month that fails ends it: the months after it fail at once and say so. The same command again goes on with them. `make backfill`
+does the same on one machine, without a scheduler.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pendulum
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
-from airflow.sdk import Asset, CronDataIntervalTimetable, Param, chain, dag, task
+from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from jobs.launch import STAGES, StageFailed, launch
-
-PUBLISHED = Asset(name="published", uri="x-lake://published")
-"""What billing and the portal may schedule on: it changes when a month has been published."""
+from dags.alerts import MonthBefore, publication_is_due
+from dags.stage import DEFAULTS, PUBLISHED, StageOperator
+from jobs.launch import STAGES
 
 WAITED_FOR = "{{ (dag_run.data_interval_end or dag_run.run_after) + macros.timedelta(days=params.late_days) }}"
+WAIT = """Waits `late_days` days after the month's end for late records. A run by hand or of an old month does not wait.
+
+In a backfill, a month whose month before failed ends here: counters that only grow are counted on from month to month.
+"""
 
 
 @dag(
@@ -46,36 +56,23 @@ WAITED_FOR = "{{ (dag_run.data_interval_end or dag_run.run_after) + macros.timed
         ),
         "late_days": Param(5, type="integer", minimum=0, description="Days a scheduled run waits for late records."),
     },
-    default_args={
-        "retries": 2,
-        "retry_delay": timedelta(minutes=1),
-        "retry_exponential_backoff": 2,
-        "max_retry_delay": timedelta(minutes=10),
-    },
+    default_args=DEFAULTS,
+    deadline=publication_is_due(),
 )
 def monthly_footprint() -> None:
     """Land, accept, meter, estimate, verify and publish one calendar month."""
-    late_records = DateTimeSensorAsync(task_id="late_records", target_time=WAITED_FOR, pre_execute=skip_the_wait_by_hand)
+    late_records = DateTimeSensorAsync(task_id="late_records", target_time=WAITED_FOR, pre_execute=before_the_wait, doc_md=WAIT)
     chain(late_records, *(stage_task(stage) for stage in STAGES))
 
 
-def stage_task(stage: str) -> Any:
+def stage_task(stage: str) -> StageOperator:
     """The task that runs one stage. Only `publish` changes what others read."""
-
-    @task(
-        task_id=stage,
+    return StageOperator(
+        stage=stage,
+        month_of=month_of,
         outlets=[PUBLISHED] if stage == "publish" else [],
         trigger_rule="none_failed" if stage == STAGES[0] else "all_success",  # the wait before it may be skipped
     )
-    def run_stage(params: Any = None, dag_run: Any = None) -> None:
-        try:
-            launch(stage, month_of(params, dag_run))
-        except StageFailed as failure:
-            if failure.is_final:
-                raise AirflowFailException(str(failure)) from failure
-            raise
-
-    return run_stage()
 
 
 def month_of(params: Any, dag_run: Any) -> str:
@@ -87,10 +84,20 @@ def month_of(params: Any, dag_run: Any) -> str:
     return f"{dag_run.data_interval_start:%Y-%m}"
 
 
-def skip_the_wait_by_hand(context: Any) -> None:
-    """Whoever asks for a month has decided that it is complete."""
-    if context["params"]["usage_month"] or context["dag_run"].data_interval_end is None:
+def before_the_wait(context: Any) -> None:
+    """Whoever asks for a month has decided that it is complete. A backfill goes on only from a month that is done."""
+    dag_run = context["dag_run"]
+    if context["params"]["usage_month"] or dag_run.data_interval_end is None:
         raise AirflowSkipException("run by hand: not waiting for late records")
+    if dag_run.run_type == "backfill":
+        before = context["ti"].get_previous_dagrun()
+        if before is not None and before.data_interval_end == dag_run.data_interval_start and before.state != "success":
+            raise MonthBefore(
+                f"{dag_run.data_interval_start:%Y-%m} waits for {before.data_interval_start:%Y-%m}, which is {before.state}: "
+                "put that right and run the backfill again"
+            )
+    if dag_run.data_interval_end + timedelta(days=context["params"]["late_days"]) <= datetime.now(UTC):
+        raise AirflowSkipException("the days of waiting for late records have passed")
 
 
 monthly_footprint()

@@ -11,18 +11,13 @@ refused and not retried. Any other failure is retried twice; killed anywhere, it
 
 from __future__ import annotations
 
-from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pendulum
-from airflow.sdk import Asset, Param, dag, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import Param, dag
 
-from jobs.launch import StageFailed, launch, stage_command
-
-PUBLISHED = Asset(name="published", uri="x-lake://published")
-"""The same as that of `monthly_footprint`: what depends on a month being published depends on its revisions too."""
+from dags.stage import DEFAULTS, PUBLISHED, StageOperator
+from jobs.launch import stage_command
 
 
 @dag(
@@ -36,31 +31,22 @@ PUBLISHED = Asset(name="published", uri="x-lake://published")
         "reason": Param(type="string", pattern=r"\S", description="Why, for the ledger and for billing."),
         "approver": Param(None, type=["null", "string"], description="Who approved it, for the ledger."),
     },
-    default_args={
-        "retries": 2,
-        "retry_delay": timedelta(minutes=1),
-        "retry_exponential_backoff": 2,
-        "max_retry_delay": timedelta(minutes=10),
-    },
+    default_args=DEFAULTS,
 )
 def monthly_restatement() -> None:
     """Meter, estimate, verify and publish the next revision of one month."""
-
-    @task(outlets=[PUBLISHED])
-    def restate(params: Any = None) -> None:
-        try:
-            launch("restate", params["month"], partial(restate_command, reason=params["reason"], approver=params["approver"]))
-        except StageFailed as failure:
-            if failure.is_final:
-                raise AirflowFailException(str(failure)) from failure
-            raise
-
-    restate()
+    StageOperator(stage="restate", month_of=month_of, command=restate_command, outlets=[PUBLISHED])
 
 
-def restate_command(stage: str, month: str | None, reason: str, approver: str | None) -> list[str]:
+def month_of(params: Any, dag_run: Any) -> str:
+    """The month asked for: there is no other."""
+    return str(params["month"])
+
+
+def restate_command(stage: str, month: str | None, params: Any) -> list[str]:
     """The stage with why and by whom. One argument each, so that no text is taken for an option."""
-    return [*stage_command(stage, month), f"--reason={reason}", *([f"--approver={approver}"] if approver else [])]
+    approver = params["approver"]
+    return [*stage_command(stage, month), f"--reason={params['reason']}", *([f"--approver={approver}"] if approver else [])]
 
 
 monthly_restatement()

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import duckdb
 import pyarrow as pa
 
+from jobs.export import inert
 from jobs.lake_reader import reading
 from jobs.run import CallError, Settings
 from schemas.tables import PUBLICATIONS, TABLES
@@ -121,7 +122,7 @@ def _write_csv(found: duckdb.DuckDBPyConnection, names: Sequence[str], out: Text
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     while rows := found.fetchmany(_MOST_ROWS):
-        writer.writerows([_said(value, "") for value in row] for row in rows)
+        writer.writerows([inert(value) if isinstance(value, str) else _said(value, "") for value in row] for row in rows)
 
 
 def _write_table(names: Sequence[str], rows: Sequence[Sequence[Any]], out: TextIO) -> None:

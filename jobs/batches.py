@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
+from pyarrow.compute import Expression
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.lake import Lake
@@ -74,6 +75,10 @@ class AsOf:
         """Rows of a table that count."""
         return visible(self.lake.read(table), self.batches, self.cutoff)
 
+    def few(self, table: Table, where: Expression) -> list[Row]:
+        """Rows of a table of few rows that count, on the driver and without a Spark job: those that meet a condition."""
+        return visible_rows(self.lake.few(table, where), self.batches, self.cutoff)
+
 
 def withdrawn_between(batches: Sequence[Batch], earlier: int, later: int) -> list[int]:
     """Deliveries whose rows counted as of the earlier batch and were withdrawn up to the later one."""
@@ -89,14 +94,30 @@ def visible(frame: DataFrame, batches: Sequence[Batch], cutoff: int) -> DataFram
         batches: all batches.
         cutoff: last batch that counts.
     """
-    counted = [batch for batch in batches if batch.number <= cutoff]
-    uncommitted = [batch.number for batch in counted if not batch.is_committed]
+    uncommitted, withdrawn_by = _hidden(batches, cutoff)
     rows = frame.where(F.col("batch") <= cutoff)
     if uncommitted:
-        rows = rows.where(~F.col("batch").isin(uncommitted))
-    withdrawals = [(number, batch.number) for batch in counted if batch.is_committed for number in batch.withdrawn_file_numbers]
-    if not withdrawals:
+        rows = rows.where(~F.col("batch").isin(sorted(uncommitted)))
+    if not withdrawn_by:
         return rows
-    withdrawn = frame.sparkSession.createDataFrame(withdrawals, "withdrawn_file_number BIGINT, withdrawn_by BIGINT")
+    schema = "withdrawn_file_number BIGINT, withdrawn_by BIGINT"
+    withdrawn = frame.sparkSession.createDataFrame(sorted(withdrawn_by.items()), schema)
     ceased = (F.col("file_number") == F.col("withdrawn_file_number")) & (F.col("batch") < F.col("withdrawn_by"))
     return rows.join(F.broadcast(withdrawn), on=ceased, how="left_anti")
+
+
+def visible_rows(rows: Sequence[Row], batches: Sequence[Batch], cutoff: int) -> list[Row]:
+    """As ``visible``, of a few rows on the driver."""
+    uncommitted, withdrawn_by = _hidden(batches, cutoff)
+    return [
+        row
+        for row in rows
+        if row.batch <= cutoff and row.batch not in uncommitted and row.batch >= withdrawn_by.get(row.file_number, 0)
+    ]
+
+
+def _hidden(batches: Sequence[Batch], cutoff: int) -> tuple[set[int], dict[int, int]]:
+    """Batches up to the cutoff that were not committed, and the last batch up to it that withdrew each delivery."""
+    counted = [batch for batch in batches if batch.number <= cutoff]
+    withdrawals = sorted((b.number, n) for b in counted if b.is_committed for n in b.withdrawn_file_numbers)
+    return {b.number for b in counted if not b.is_committed}, {number: batch for batch, number in withdrawals}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from pathlib import Path
 
-from jobs import factor_commands
-from jobs.launch import MISCALLED, REFUSED, STAGES
+from jobs import factor_commands, log
+from jobs.launch import MISCALLED, REFUSED, STAGES, WITH_RESULT
 from jobs.lock import LakeBusy, LockLost
 from jobs.run import PROJECT, CallError, Refused, Settings, place, usage_month
 from schemas.source import CHARGING_FORMATS, COUNTER_FORMATS, RADIUS_FORMATS, SAMIS_FORMATS
@@ -24,7 +26,8 @@ FAILED = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; say in one sentence why it did not work."""
-    call = _parser().parse_args(arguments)
+    call = command_line().parse_args(arguments)
+    log.begin(os.environ, call.stage, getattr(call, "month", None))
     try:
         call.run(call, Settings.from_environment())
     except (LakeBusy, LockLost) as error:
@@ -59,17 +62,18 @@ def _harmless(error: Exception) -> str:
 
 
 def _fail(kind: str, reason: object, code: int) -> int:
-    sys.stderr.write(f"{kind}: {reason}\n")
+    log.error(f"{kind}: {reason}")
     return code
 
 
 def say(line: str) -> None:
-    """Write a line of progress or result at once."""
+    """Write a line of what was asked for at once; progress goes to the log."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Every command with its options."""
     parser = argparse.ArgumentParser(prog="footprint", description="Monthly data usage and emissions per telecom subscription.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -89,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
             either.add_argument("--month", metavar="YYYY-MM")
         else:
             _month(added, is_required=stage not in ("land", "accept"))
+        if stage in WITH_RESULT:
+            _result(added)
     _month(command("summary", _summary, "what became of a month's records, and what was published"), is_required=True)
     standing = command("calendar", _calendar, "where each month stands: open, provisional, closed or restated, and what is held")
     standing.add_argument("--json", action="store_true", help="as JSON, amounts as text")
@@ -96,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     anew.add_argument("--reason", required=True, help="why, for the ledger and billing")
     anew.add_argument("--approver", help="who approved it, for the ledger")
     _month(anew, is_required=True)
+    _result(anew)
     show = command("show", _show, "a subscription's month as the customer area words it")
     show.add_argument("--subscription", required=True, help="the operator's subscription id")
     show.add_argument("--lang", choices=("fr", "en"), default="fr")
@@ -119,6 +126,16 @@ def _parser() -> argparse.ArgumentParser:
     _month(packed, is_required=True)
     _revision(packed)
     packed.add_argument("--out", required=True, type=Path, metavar="FILE")
+    exported = command(
+        "export", _export, "write published rows or an audit view for others to read: TMF677 reports, Parquet, CSV"
+    )
+    exported.add_argument("format", choices=("tmf677", "parquet", "csv"))
+    exported.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="tmf677: *.jsonl for JSON lines, *.json for an array"
+    )
+    exported.add_argument("--month", metavar="YYYY-MM", help="of parquet and csv: all months if none is named")
+    exported.add_argument("--table", help="of parquet and csv: published, or an audit view")
+    exported.add_argument("--subscription", help="of tmf677: the operator's subscription id; all if none is named")
     ask = command("sql", _sql, "ask the lake in SQL: its tables and the audit views; a shell where no query is given")
     ask.add_argument("query", nargs="?", help="one statement; SELECT * FROM dictionary says what there is")
     ask.add_argument("--csv", action="store_true", help="as CSV, all rows")
@@ -174,7 +191,11 @@ _STAGE_HELP = {
 
 
 def _month(parser: argparse.ArgumentParser, is_required: bool) -> None:
-    parser.add_argument("--month", required=is_required, metavar="YYYY-MM")
+    parser.add_argument("--month", required=is_required, metavar="YYYY-MM", help="a calendar month in the legal time zone")
+
+
+def _result(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--result", type=Path, metavar="FILE", help="write the publication that counts to FILE, as JSON")
 
 
 def _revision(parser: argparse.ArgumentParser) -> None:
@@ -186,7 +207,7 @@ def _run(call: argparse.Namespace, settings: Settings) -> None:
     from jobs.workplace import workplace
 
     month = usage_month(call.month)
-    with workplace(settings, f"run {call.month}", say) as opened:
+    with workplace(settings, f"run {call.month}", log.say) as opened:
         try:
             for stage in STAGES:
                 stages.run(opened, stage, month)
@@ -204,11 +225,13 @@ def _stage(call: argparse.Namespace, settings: Settings) -> None:
 
     month = usage_month(call.month) if call.month else None
     if call.stage in PINNED and month and _is_served(settings, month):
-        say(f"{call.stage:<9} {call.month} is published: its figures are pinned, nothing to do")
+        log.say(f"{call.stage:<9} {call.month} is published: its figures are pinned, nothing to do")
         return
-    with workplace(settings, f"{call.stage} {call.month or ''}".strip(), say) as opened:
+    with workplace(settings, f"{call.stage} {call.month or ''}".strip(), log.say) as opened:
         try:
             stages.run(opened, call.stage, month)
+            if call.stage == "publish" and month:
+                _write_result(call, stages.published(opened, month))
         finally:
             if call.stage == "publish" and month:
                 summary.write(opened, month, say)
@@ -230,7 +253,7 @@ def _summary(call: argparse.Namespace, settings: Settings) -> None:
     from jobs.workplace import workplace
 
     month = usage_month(call.month)
-    with workplace(settings, "summary", say) as opened:
+    with workplace(settings, "summary", log.say) as opened:
         summary.write(opened, month, say)
 
 
@@ -238,7 +261,7 @@ def _calendar(call: argparse.Namespace, settings: Settings) -> None:
     from jobs import close_calendar
     from jobs.workplace import workplace
 
-    with workplace(settings, "calendar", say) as opened:
+    with workplace(settings, "calendar", log.say) as opened:
         standings = close_calendar.standings(opened)
     for line in close_calendar.as_json(standings) if call.json else close_calendar.words(standings):
         say(line)
@@ -251,8 +274,17 @@ def _restate(call: argparse.Namespace, settings: Settings) -> None:
     month, reason, approver = usage_month(call.month), call.reason.strip(), (call.approver or "").strip() or None
     if not reason:
         raise CallError("--reason is empty: the ledger and billing are told why a month is restated")
-    with workplace(settings, f"restate {call.month}", say) as opened:
+    with workplace(settings, f"restate {call.month}", log.say) as opened:
         stages.restate(opened, month, reason, approver)
+        _write_result(call, stages.published(opened, month))
+
+
+def _write_result(call: argparse.Namespace, result: Mapping[str, object]) -> None:
+    """For whoever started the stage: one JSON object, whole or not at all."""
+    if call.result:
+        new = call.result.with_name(f"{call.result.name}.new")
+        new.write_text(json.dumps(result), encoding="utf-8")
+        new.replace(call.result)
 
 
 def _show(call: argparse.Namespace, settings: Settings) -> None:
@@ -333,6 +365,24 @@ def _pack(call: argparse.Namespace, settings: Settings) -> None:
     say("pack      a controlled document: it holds the exact bytes of each subscription (README.txt)")
 
 
+def _export(call: argparse.Namespace, settings: Settings) -> None:
+    from jobs import export
+    from jobs.export_tmf677 import write_tmf677
+
+    month = usage_month(call.month) if call.month else None
+    if call.format == "tmf677":
+        if month is None or call.table:
+            raise CallError("export tmf677 needs --month, and has no --table: it writes what is published")
+        key = _subscription_key(settings, call.subscription, month) if call.subscription else None
+        count = write_tmf677(settings, month, call.out, key)
+    else:
+        if call.table not in export.TABLES or call.subscription:
+            raise CallError(f"export {call.format} needs --table, one of {', '.join(export.TABLES)}, and has no --subscription")
+        with export.opened(settings, call.table, month) as rows:
+            count = (export.write_parquet if call.format == "parquet" else export.write_csv)(rows, call.out)
+    say(f"export    {call.out}, {count:,} rows, {call.out.stat().st_size:,} octets")
+
+
 def _verify_pack(file: Path) -> None:
     from jobs.pack_check import check
 
@@ -387,7 +437,7 @@ def _rotate_key(call: argparse.Namespace, settings: Settings) -> None:
     from jobs.workplace import rotate_key, workplace
 
     month = usage_month(call.month)
-    with workplace(settings, "rotate-key", say) as opened:
+    with workplace(settings, "rotate-key", log.say) as opened:
         term = rotate_key(opened, call.name, month)
     say(f"rotate    {settings.keys / term.file_name} serves from {call.month} on; months before keep their {call.name} key")
 
@@ -426,14 +476,14 @@ def _decode(call: argparse.Namespace, settings: Settings) -> None:
     if call.format in CHARGING_FORMATS:
         from jobs.decode import decode
 
-        decode(call.format, places, call.clear, say, _tell)
+        decode(call.format, places, call.clear, say, log.say)
         return
     from jobs.decode_counters import decode_counters, source_of
     from jobs.spark import session
 
     zone = call.zone or settings.legal_timezone.key
     source = source_of(call.format, call.input_octets or call.service_direction_1, zone, call.delimiter or ",")
-    decode_counters(source, places, call.clear, lambda: session(settings, "footprint decode"), say, _tell)
+    decode_counters(source, places, call.clear, lambda: session(settings, "footprint decode"), say, log.say)
 
 
 _DECODED = {
@@ -445,15 +495,11 @@ _DECODED = {
 """Options of ``decode`` that some formats have."""
 
 
-def _tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-
-
 def _reaccept(call: argparse.Namespace, settings: Settings) -> None:
     from jobs import stages
     from jobs.workplace import workplace
 
-    with workplace(settings, "reaccept", say) as opened:
+    with workplace(settings, "reaccept", log.say) as opened:
         stages.reaccept_file(opened, call.file, call.reason)
 
 
@@ -461,7 +507,7 @@ def _upkeep(call: argparse.Namespace, settings: Settings) -> None:
     from jobs.upkeep import upkeep
     from jobs.workplace import workplace
 
-    with workplace(settings, "upkeep", say) as opened:
+    with workplace(settings, "upkeep", log.say) as opened:
         upkeep(opened)
 
 
@@ -469,7 +515,7 @@ def _erase(call: argparse.Namespace, settings: Settings) -> None:
     from jobs.upkeep import erase_subscription
     from jobs.workplace import workplace
 
-    with workplace(settings, "erase", say) as opened:
+    with workplace(settings, "erase", log.say) as opened:
         erase_subscription(opened, call.subscription.strip(), call.reason)
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
+import pyarrow.compute as pc
 from pyspark.sql import Row
-from pyspark.sql import functions as F
 
 from jobs.batches import AsOf
 from jobs.meter import Month
-from schemas.tables import SEQUENCES
+from schemas.tables import FILE_BALANCES, SEQUENCES
 
 RESET_GAP = 1_000_000
 """A gap of more numbers than this is a counter that began anew, or went round, not records that were lost."""
@@ -64,13 +64,19 @@ def gaps(rows: Iterable[Numbered]) -> list[Gap]:
 
 def numbered_in_month(counted: AsOf, month: Month) -> list[Row]:
     """Rows of ``sequences`` of the files that count, of days that lie in a month or touch it."""
-    rows = counted.rows(SEQUENCES)
-    return rows.where(F.col("day").between(F.lit(month.begin.date()), F.lit(month.end.date()))).collect()
+    inside = (pc.field("day") >= month.begin.date()) & (pc.field("day") <= month.end.date())
+    return counted.few(SEQUENCES, inside)
 
 
 def gaps_of_month(counted: AsOf, month: Month) -> list[Gap]:
     """Gaps of the files that count, of days that lie in a month or touch it."""
     return gaps(numbered_in_month(counted, month))
+
+
+def files_of_month(counted: AsOf, month: Month) -> list[Row]:
+    """Balances of the files that count and hold records of a month, or of no time that is known."""
+    outside = (pc.field("last_closed_at") < month.begin) | (pc.field("first_closed_at") >= month.end)
+    return counted.few(FILE_BALANCES, outside.is_null() | ~outside)
 
 
 def _clusters(rows: Sequence[Numbered]) -> Iterable[list[Numbered]]:

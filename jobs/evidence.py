@@ -6,7 +6,7 @@ when the records are erased.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -17,17 +17,13 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.batches import AsOf
-from jobs.completeness import gaps, numbered_in_month
+from jobs.completeness import files_of_month, gaps, numbered_in_month
 from jobs.lake import Lake
 from jobs.meter import Month
 from schemas.tables import EVIDENCE_DAYS, EVIDENCE_FACTORS, EVIDENCE_RECEIVED, FILE_BALANCES
 
 _QUARTER_US = 15 * 60 * 1_000_000
-_COUNTS = ("records_received", "records_accepted", "records_duplicate", "records_rejected", "records_out_of_scope")
-_OCTETS = (
-    *("octets_received", "octets_quarantined", "volume_parsed_octets", "volume_accepted_octets"),
-    *("volume_duplicate_octets", "volume_out_of_scope_octets"),
-)
+_SUMMED = tuple(name for name in EVIDENCE_RECEIVED.names if name in FILE_BALANCES.names and name != "source")
 
 
 class Used(NamedTuple):
@@ -43,9 +39,9 @@ Daily = Mapping[tuple[str, date], Used]
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of a month apart from its subscriptions: sums of files by source, days, and numbered records."""
+    """What is known of a month apart from its subscriptions: balances of its files, days of each source, numbered records."""
 
-    received: Sequence[Row]
+    files: Sequence[Row]
     daily: Daily
     numbered: Sequence[Row]
 
@@ -57,29 +53,19 @@ class Seen:
 
 def see(counted: AsOf, month: Month, daily: Daily) -> Seen:
     """What counts as of a batch."""
-    return Seen(_received(counted, month), daily, numbered_in_month(counted, month))
+    return Seen(files_of_month(counted, month), daily, numbered_in_month(counted, month))
 
 
-def files_that_touch(counted: AsOf, month: Month) -> DataFrame:
-    """Balances of the files with a record in the month, and of those in which no time was read."""
-    outside = (F.col("last_closed_at") < F.lit(month.begin)) | (F.col("first_closed_at") >= F.lit(month.end))
-    return counted.rows(FILE_BALANCES).where(~F.coalesce(outside, F.lit(False)))
-
-
-def _received(counted: AsOf, month: Month) -> list[Row]:
-    """Sums of the files that touch a month by source, apart those without a time and those that close in another month."""
-    wrong = F.expr(" OR ".join(f"NOT ({rule})" for rule in FILE_BALANCES.checks.values()))
-    is_without_time = F.col("last_closed_at").isNull().alias("is_without_time")
-    is_of_month = (F.coalesce(F.col("last_closed_at"), F.lit(month.begin)) < F.lit(month.end)).alias("is_of_month")
-    touching = files_that_touch(counted, month).groupBy("source", is_without_time, is_of_month)
-    return touching.agg(
-        F.count("*").alias("files"),
-        F.count_if(wrong).alias("wrong"),
-        *[F.sum(name).alias(name) for name in _COUNTS],
-        *[F.sum(F.col(name).cast("decimal(20,0)")).cast("decimal(38,0)").alias(name) for name in _OCTETS],
-        F.sum(F.greatest(F.col("records_declared") - F.col("records_received"), F.lit(0))).alias("records_missing"),
-        F.sum("records_lost").alias("records_lost"),
-    ).collect()
+def received(files: Iterable[Row], month: Month) -> list[dict[str, Any]]:
+    """Sums of the files that close in a month by source, apart from those without a time."""
+    sums: dict[tuple[str, bool], dict[str, int]] = {}
+    for row in files:
+        if row.last_closed_at is None or row.last_closed_at < month.end:
+            of_source = sums.setdefault((row.source, row.last_closed_at is None), dict.fromkeys(("files", *_SUMMED), 0))
+            of_source["files"] += 1
+            for name in _SUMMED:
+                of_source[name] += row[name]
+    return [{"source": source, "is_without_time": flag, **of_source} for (source, flag), of_source in sorted(sums.items())]
 
 
 def daily_usage(records: DataFrame, legal_timezone: str) -> Daily:
@@ -100,18 +86,12 @@ def daily_as_judged(lake: Lake, verdict_id: int) -> Daily:
     return {(row.source, row.day): Used(row.octets, row.intervals) for row in rows}
 
 
-def keep(lake: Lake, seen: Seen, estimated: DataFrame, of: tuple[date, int]) -> None:
+def keep(lake: Lake, seen: Seen, estimated: DataFrame, month: Month, verdict_id: int) -> None:
     """Keep what was seen, and what factors were applied, for a month and the number of its verdict."""
-    usage_month, verdict_id = of
-    shared = {"usage_month": usage_month, "verdict_id": verdict_id}
-    received = [
-        {name: row[name] for name in ("source", "is_without_time", "files", *_COUNTS, *_OCTETS)}
-        for row in seen.received
-        if row.is_of_month
-    ]
+    shared = {"usage_month": month.usage_month, "verdict_id": verdict_id}
     for table, rows in (
-        (EVIDENCE_RECEIVED, received),
-        (EVIDENCE_DAYS, _days(seen, usage_month)),
+        (EVIDENCE_RECEIVED, received(seen.files, month)),
+        (EVIDENCE_DAYS, _days(seen, month.usage_month)),
         (EVIDENCE_FACTORS, factors_applied(estimated)),
     ):
         if found := [shared | dict(row) for row in rows]:

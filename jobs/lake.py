@@ -12,7 +12,7 @@ import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -22,6 +22,7 @@ import pyarrow as pa
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyarrow import fs
+from pyarrow.compute import Expression
 from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -29,6 +30,7 @@ from pyspark.sql import functions as F
 
 from jobs.data_files import DataFile, TableWriter, milliseconds_now
 from jobs.files import filesystem
+from jobs.lake_reader import dataset
 from jobs.run import Refused
 from schemas.table import Table
 
@@ -87,13 +89,17 @@ class Lake:
             reader = reader.option("versionAsOf", version)
         with _redacted(table):
             found = reader.load(self.path(table))
-        missing = [name for name in table.names if name not in found.columns]
-        if missing and version is None:
+        if version is None:
+            self._require_columns(table, found.columns)
+        return found.select(*table.names)
+
+    def _require_columns(self, table: Table, found: Sequence[str]) -> None:
+        missing = [name for name in table.names if name not in found]
+        if missing:
             raise Refused(
                 f"{self.path(table)} lacks {', '.join(missing)}: the lake was made by an earlier version of this code. "
                 "Go on with that version, or set FOOTPRINT_LAKE to a new lake and read the files again"
             )
-        return found.select(*table.names)
 
     def read_files(self, table: Table, files: Sequence[DataFile]) -> DataFrame:
         """Rows of data files under the table that are not part of it yet."""
@@ -110,8 +116,19 @@ class Lake:
         version = self.version(table)
         kept = self._small.get(table.name)
         if kept is None or kept[0] != version:
-            kept = self._small[table.name] = (version, collected(self.read(table)) if version >= 0 else [])
+            kept = self._small[table.name] = (version, self.few(table))
         return list(kept[1])
+
+    def few(self, table: Table, where: Expression | None = None) -> list[Row]:
+        """Rows of a small table on the driver that meet a condition, read by Arrow: a Spark job for a few rows takes longer."""
+        found = dataset(self.root, table)
+        self._require_columns(table, found.schema.names)
+        return _driver_rows(found.to_table(list(table.names), where).cast(table.arrow_schema))
+
+    def last_number(self, table: Table) -> int:
+        """The greatest number that an append to the table had; -1 if none had one."""
+        with _redacted(table):
+            return int(self._transaction(table).txnVersion(table.name))
 
     def append(self, table: Table, frame: DataFrame, number: int | None = None) -> None:
         """Append rows. With ``number``, an append of the same or a later number that already happened is skipped."""
@@ -130,7 +147,7 @@ class Lake:
             LakeError: a row breaks a rule of the table; nothing is written.
         """
         arrow = _arrow(table, rows)
-        broken = broken_rules(table, arrow)
+        broken = broken_rules(table, arrow.to_pylist())
         if broken:
             raise LakeError(f"{table.name}: refused by the rule {', '.join(broken)}")
         writer = TableWriter(table, self.path(table))
@@ -314,19 +331,26 @@ def _properties(table: Table) -> dict[str, str]:
     return {"delta.minReaderVersion": "1", **kept, **retention, **rules}
 
 
-def broken_rules(table: Table, rows: pa.Table) -> list[str]:
+def broken_rules(table: Table, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the rules that rows break. SQLite judges: it reads the same SQL, and a Spark job for a few rows takes longer."""
-    if not table.checks:
-        return []
-    database = sqlite3.connect(":memory:")
-    database.execute(f"CREATE TABLE judged ({', '.join(table.names)})")
-    values = [[_sqlite(row[name]) for name in table.names] for row in rows.to_pylist()]
-    database.executemany(f"INSERT INTO judged VALUES ({', '.join('?' * len(table.names))})", values)
-    return [
-        name
-        for name, rule in sorted(table.checks.items())
-        if database.execute(f"SELECT EXISTS (SELECT 1 FROM judged WHERE NOT ({rule}))").fetchone()[0]
-    ]
+    with _judging(table, rows) as count:
+        return [name for name, rule in sorted(table.checks.items()) if count(f"NOT ({rule})")]
+
+
+def rows_that_break_rules(table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many rows break a rule of their table, or several."""
+    with _judging(table, rows) as count:
+        return count(" OR ".join(f"NOT ({rule})" for rule in table.checks.values()))
+
+
+@contextmanager
+def _judging(table: Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[str], int]]:
+    """How many of some rows meet a condition."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute(f"CREATE TABLE judged ({', '.join(table.names)})")
+        values = [[_sqlite(row[name]) for name in table.names] for row in rows]
+        database.executemany(f"INSERT INTO judged VALUES ({', '.join('?' * len(table.names))})", values)
+        yield lambda condition: int(database.execute(f"SELECT count(*) FROM judged WHERE {condition}").fetchone()[0])
 
 
 def _sqlite(value: Any) -> Any:

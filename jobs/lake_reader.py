@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet
 from deltalake import DeltaTable
 
 from jobs.run import Refused
@@ -22,13 +23,15 @@ from schemas.tables import METERED, PUBLICATIONS, SUBSCRIBED
 
 Row = dict[str, Any]
 
+_BATCH_ROWS, _BUFFER_OCTETS = 1 << 14, 1 << 20
+
 
 @contextmanager
 def reading(root: str, tables: Iterable[Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with tables of a lake under their names; one that was never written has no rows. Instants are in UTC."""
     with in_memory() as connection:
         for table in tables:
-            connection.register(table.name, _dataset(root, table))
+            connection.register(table.name, dataset(root, table))
         yield connection
 
 
@@ -42,12 +45,47 @@ def in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def _dataset(root: str, table: Table) -> Any:
+def _place(root: str, table: Table) -> str:
     # Hadoop calls the store s3a, the others s3.
-    place = f"{root}/{table.name}".replace("s3a://", "s3://", 1)
+    return f"{root}/{table.name}".replace("s3a://", "s3://", 1)
+
+
+def dataset(root: str, table: Table) -> Any:
+    """The current version of a table as an Arrow dataset; one that was never written has no rows."""
+    place = _place(root, table)
     if not DeltaTable.is_deltatable(place):
         return pa.dataset.dataset(pa.Table.from_pylist([], schema=table.arrow_schema))
     return DeltaTable(place).to_pyarrow_dataset()
+
+
+def streamed(root: str, table: Table, usage_month: date | None) -> pa.RecordBatchReader:
+    """A table's rows, of a month or all, to be read once: in memory is a small batch, never a row group, which may hold millions.
+
+    Columns as declared; a column that the files lack, as those do that were written before it was added, is null.
+    """
+    place = _place(root, table)
+    if not DeltaTable.is_deltatable(place):
+        return pa.RecordBatchReader.from_batches(table.arrow_schema, [])
+    of_month = None if usage_month is None else pa.dataset.field("usage_month") == pa.scalar(usage_month)
+    fragments = DeltaTable(place).to_pyarrow_dataset().get_fragments(of_month)
+    return pa.RecordBatchReader.from_batches(table.arrow_schema, _batches(fragments, table.arrow_schema))
+
+
+def _batches(fragments: Iterable[Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    # A scan of Arrow's datasets holds whole row groups, decoded, and reads some ahead.
+    for fragment in fragments:
+        in_path = pa.dataset.get_partition_keys(fragment.partition_expression)
+        with fragment.filesystem.open_input_file(fragment.path) as source:
+            file = pa.parquet.ParquetFile(source, buffer_size=_BUFFER_OCTETS, pre_buffer=False)
+            for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+                found = set(batch.schema.names)
+                columns = [
+                    batch[field.name].cast(field.type)
+                    if field.name in found
+                    else pa.repeat(pa.scalar(in_path.get(field.name), field.type), batch.num_rows)
+                    for field in schema
+                ]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def rows(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[Row]:

@@ -6,6 +6,7 @@ Imports the standard library only, because a DAG is parsed every few seconds.
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import signal
@@ -13,12 +14,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
+from typing import Any
 
 STAGES = ("land", "accept", "meter", "estimate", "verify", "publish")
 """The stages of a month in their order; each is a command of ``python -m jobs``."""
+
+WITH_RESULT = ("publish", "restate")
+"""Stages that take ``--result FILE`` and write there, as one JSON object, the publication that counts."""
 
 GRACE_SECONDS = 3.0
 """Time a stage has to end by itself. Airflow gives the task 5 s between TERM and KILL, and this has to fit in."""
@@ -62,52 +69,83 @@ def stage_command(stage: str, month: str | None) -> list[str]:
     return [sys.executable, "-m", "jobs", stage, *(["--month", month] if month else [])]
 
 
-def launch(stage: str, month: str | None, command: Callable[[str, str | None], list[str]] = stage_command) -> None:
+def launch(
+    stage: str,
+    month: str | None,
+    command: Callable[[str, str | None], list[str]] = stage_command,
+    run_id: str | None = None,
+) -> dict[str, Any]:
     """Run one stage to its end, its output line by line in the log. Raises StageRefused, StageFailed.
 
-    Whatever ends the caller ends the stage with all its processes: a signal, an exception, and on Linux even SIGKILL.
+    What the stage logs keeps its level; its other numbers and names are ``fields`` of the record. Whatever ends the caller ends
+    the stage with all its processes: a signal, an exception, and on Linux even SIGKILL.
+
+    Returns:
+        What the stage came to, if it is one of WITH_RESULT; else nothing.
     """
-    _log.info("%s begins", stage)
-    with _sigterm_raises():
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command(stage, month)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )
-        try:
-            reason = _follow(process, stage)
-        except BaseException:
-            _end_group(process)
-            _log.error("%s: %s was stopped before its end", month or "no month", stage)
-            raise
-    if process.returncode != 0:
-        failure = _failure(stage, month, process.returncode, reason)
-        _log.error("%s", failure)
-        raise failure
+    about = {"stage": stage, **({"month": month} if month else {}), **({"run_id": run_id} if run_id else {})}
+    _log.info("%s begins", stage, extra={"fields": about})
+    with TemporaryDirectory(prefix="footprint-stage-") as folder:
+        result = Path(folder, "result.json")
+        asked = [*command(stage, month), *([f"--result={result}"] if stage in WITH_RESULT else [])]
+        with _sigterm_raises():
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__, str(os.getpid()), *asked],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "FOOTPRINT_LOG": "json"} | _run_of(run_id),
+            )
+            try:
+                reason = _follow(process, about)
+            except BaseException:
+                _end_group(process)
+                _log.error("%s: %s was stopped before its end", month or "no month", stage, extra={"fields": about})
+                raise
+        if process.returncode == 0:
+            return json.loads(result.read_bytes()) if result.is_file() else {}
+    failure = _failure(stage, month, process.returncode, reason)
+    _log.error("%s", failure, extra={"fields": about})
+    raise failure
 
 
-def _follow(process: subprocess.Popen[bytes], stage: str) -> str | None:
+def _run_of(run_id: str | None) -> dict[str, str]:
+    return {"FOOTPRINT_RUN_ID": run_id} if run_id else {}
+
+
+def _follow(process: subprocess.Popen[bytes], about: Mapping[str, Any]) -> str | None:
     """Log what the stage writes until it has ended, and return why it says it failed."""
     reasons: list[str] = []
     # The end of the process counts, not the end of its output: a server that the stage started may keep that open.
-    reader = threading.Thread(target=_read, args=(process, stage, reasons), daemon=True)
+    reader = threading.Thread(target=_read, args=(process, about, reasons), daemon=True)
     reader.start()
     process.wait()
     reader.join(timeout=GRACE_SECONDS)
     return reasons[-1] if reasons else None
 
 
-def _read(process: subprocess.Popen[bytes], stage: str, reasons: list[str]) -> None:
+def _read(process: subprocess.Popen[bytes], about: Mapping[str, Any], reasons: list[str]) -> None:
     assert process.stdout is not None
     with process.stdout as output:
         for line in output:
-            text = line.decode(errors="replace").rstrip()
-            _log.info("%s | %s", stage, text)
-            if text.startswith(("refused: ", "error: ")):
-                reasons.append(text)
+            level, said, fields = _entry(line.decode(errors="replace").rstrip())
+            _log.log(level, "%s", said, extra={"fields": {**about, **fields}})
+            if said.startswith(("refused: ", "error: ")):
+                reasons.append(said)
+
+
+def _entry(line: str) -> tuple[int, str, dict[str, Any]]:
+    """Level, words and fields of a line: those of a line of the stage's log, else the line as it is."""
+    if not line.startswith("{"):
+        return logging.INFO, line, {}
+    try:
+        entry: dict[str, Any] = json.loads(line)
+        level = logging.getLevelNamesMapping()[entry.pop("level").upper()]
+        entry.pop("time")  # the record has one
+        return level, str(entry.pop("event")), entry
+    except (AttributeError, KeyError, ValueError):
+        return logging.INFO, line, {}
 
 
 def _failure(stage: str, month: str | None, exit_code: int, reason: str | None) -> StageFailed:

@@ -33,8 +33,7 @@ def current_by_month(lake: Lake) -> dict[date, Row]:
 
 def next_publication_id(lake: Lake) -> int:
     """A number that neither the ledger nor rows of a publication that was cut short have."""
-    orphan = lake.read(REVISIONS).agg(F.max("publication_id")).collect()[0][0]
-    return max([orphan or 0, *(int(row.publication_id) for row in publications(lake))]) + 1
+    return max([0, lake.last_number(REVISIONS), *(int(row.publication_id) for row in publications(lake))]) + 1
 
 
 def next_revision(lake: Lake, usage_month: date) -> int:

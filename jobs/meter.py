@@ -15,6 +15,7 @@ DUPLICATE = "duplicate"
 UNSPECIFIED = "unspecified"
 _IDENTIFIER = ("identifier_type", "identifier_key")
 _POSITION = ("file_number", "record_ordinal")
+_OF_REFUSED = ("file_number", "usage_month", "record_key", "closed_at", *_IDENTIFIER)
 _BROADCAST_ROWS = 1 << 19
 
 
@@ -99,7 +100,7 @@ def by_identifier(records: DataFrame, assignments: DataFrame, month: Month) -> D
         Sums per identifier, source, access technology, roaming zone and ``held_at``: an instant at which the identifier had the
         holder that it had when each of the intervals closed.
     """
-    terms = _terms_of_changed(assignments, month)
+    terms = _terms_of_changed(assignments, month).persist()
     few = F.broadcast(terms) if terms.count() <= _BROADCAST_ROWS else terms
     begins, ends = F.col("term.held_at"), _open_ended("term.held_until")
     closed = F.col("record.closed_at")
@@ -185,12 +186,15 @@ def lost_records(rejected: DataFrame, balances: DataFrame, records: DataFrame, m
     Returns:
         ``identifier_type, identifier_key, closed_at`` (null if it cannot be read).
     """
-    refused = rejected.where(F.col("reason") != DUPLICATE).where("identifier_key IS NOT NULL")
+    is_of_month = F.col("usage_month") == F.lit(month.usage_month)
+    known = rejected.where(F.col("reason") != DUPLICATE).where("identifier_key IS NOT NULL")
+    # Few rows, kept, since they are looked at from four sides.
+    refused = known.where(is_of_month | F.col("usage_month").isNull()).select(*_OF_REFUSED).persist()
     span = balances.where(F.col("first_closed_at") < F.lit(month.end)).where(F.col("last_closed_at") >= F.lit(month.begin))
-    of_month = refused.where(F.col("usage_month") == F.lit(month.usage_month))
+    of_month = refused.where(is_of_month)
     files = span.select("file_number").union(of_month.select("file_number")).distinct()
     lost = of_month.unionByName(refused.where("usage_month IS NULL").join(files, "file_number", "left_semi"))
-    keys = lost.where("record_key IS NOT NULL").select("record_key").distinct()
+    keys = refused.where("record_key IS NOT NULL").select("record_key").distinct()
     delivered = records.join(F.broadcast(keys), "record_key", "left_semi").select("record_key").distinct()
     return lost.join(F.broadcast(delivered), "record_key", "left_anti").select(*_IDENTIFIER, "closed_at")
 
@@ -202,21 +206,25 @@ def subscribe(assignments: DataFrame, lost: DataFrame, month: Month, cutoff: int
     segment are those of the latest assignment that began before the month ended.
 
     Returns:
-        Rows of ``subscribed``, of which revision the caller says.
+        Rows of ``subscribed``, of which revision the caller says. A subscription that is both fixed and mobile has no network,
+        which the table refuses; ``networks_that_differ`` counts them.
     """
     # One bit a legal day: a union of intervals is an OR, its days a count of bits.
     days = assignments.withColumn("days", _active_days(month)).where("days <> 0")
     has_begun = F.col("assigned_from") < F.lit(month.end)
     latest = F.struct(has_begun.alias("has_begun"), "assigned_from", "brand", "segment", "network")
     subscriptions = days.groupBy("subscription_key").agg(
-        F.max(latest).alias("latest"), F.bit_count(F.bit_or("days")).cast("int").alias("active_days")
+        F.max(latest).alias("latest"),
+        F.bit_count(F.bit_or("days")).cast("int").alias("active_days"),
+        _is_both().alias("is_both"),
     )
     flagged = _holders_of(lost, assignments, month)
     return subscriptions.join(flagged, on="subscription_key", how="left").select(
         F.lit(month.usage_month).alias("usage_month"),
         F.lit(cutoff).cast("bigint").alias("batch_cutoff"),
         "subscription_key",
-        *[F.col(f"latest.{name}").alias(name) for name in ("network", "segment", "brand")],
+        F.when(~F.col("is_both"), F.col("latest.network")).alias("network"),
+        *[F.col(f"latest.{name}").alias(name) for name in ("segment", "brand")],
         "active_days",
         F.coalesce("has_lost_records", F.lit(False)).alias("is_estimated"),
     )
@@ -225,8 +233,12 @@ def subscribe(assignments: DataFrame, lost: DataFrame, month: Month, cutoff: int
 def networks_that_differ(assignments: DataFrame, month: Month) -> int:
     """Subscriptions of the month that are both fixed and mobile in the export."""
     active = assignments.where(_active_days(month) != 0)
-    differs = ((F.count_if(F.col("network") == "fixed") > 0) & (F.count_if(F.col("network") != "fixed") > 0)).alias("differs")
-    return active.groupBy("subscription_key").agg(differs).where("differs").count()
+    return active.groupBy("subscription_key").agg(_is_both().alias("is_both")).where("is_both").count()
+
+
+def _is_both() -> Column:
+    is_fixed = F.col("network") == "fixed"
+    return F.bool_or(is_fixed) & F.bool_or(~is_fixed)
 
 
 def require_one_holder(assignments: DataFrame) -> None:

@@ -6,6 +6,7 @@ is held until the month is restated.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import date, timedelta
 
@@ -18,7 +19,7 @@ from jobs import counters, ledger
 from jobs import meter as metering
 from jobs.batches import AsOf
 from jobs.estimate import estimate
-from jobs.lake import EmptyMonthError, Lake, in_month
+from jobs.lake import EmptyMonthError, Lake, LakeError, in_month
 from jobs.land import read_deliveries
 from jobs.legal_calendar import month_number, months_before
 from jobs.pseudonyms import IDENTIFIER_KEY
@@ -54,16 +55,18 @@ def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
     ranks = delivery_ranks(lake)
     assignments = assignments_of(counted, ranks, month, workplace.keys_from(usage_month))
     metering.require_one_holder(assignments)
-    both = metering.networks_that_differ(assignments, month)
-    if both:
-        raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export")
     count_deltas(workplace, counted, usage_month, revision)
     # What a lost reading counted, the next one counts; a session whose last one is lost is flagged by its deltas.
     usage_sources = [name for name, source in workplace.sources.items() if source.kind == "usage"]
     rejected = counted.rows(REJECTED).where(F.col("source").isin(usage_sources))
     received = of_month(counted.rows(ACCEPTED), usage_month)
     lost = metering.lost_records(rejected, counted.rows(FILE_BALANCES), received, month)
-    active = _save(lake, SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month, revision)
+    try:
+        active = _save(lake, SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month, revision)
+    except LakeError:
+        if both := metering.networks_that_differ(assignments, month):
+            raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export") from None
+        raise
     records = used_records(workplace, counted, ranks, usage_month, revision)
     usage = metering.by_identifier(records, assignments, month)
     attributed = metering.attribute(usage, assignments, of_month(lake.read(SUBSCRIBED), usage_month, revision))
@@ -233,21 +236,22 @@ def estimate_month(workplace: Workplace, usage_month: date) -> int:
     lake, revision = workplace.lake, ledger.next_revision(workplace.lake, usage_month)
     subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
     metered = of_month(lake.read(METERED), usage_month, revision)
-    cutoffs = metered.select("batch_cutoff").union(subscribed.select("batch_cutoff")).distinct().collect()
+    known = subscribed.select("batch_cutoff", "brand").distinct().collect()
+    of_usage = metered.agg(F.min("batch_cutoff"), F.max("batch_cutoff")).collect()[0]
+    cutoffs = {row.batch_cutoff for row in known} | {*of_usage}
     if len(cutoffs) != 1:
         raise Refused(f"{usage_month:%Y-%m} is metered up to {len(cutoffs)} different batches: run meter first")
-    found = factors_of(workplace, usage_month, subscribed)
+    found = factors_of(workplace, usage_month, {row.brand for row in known})
     factors = lake.rows(FACTORS, [asdict(factor) for factor in found])
     return _save(lake, ESTIMATED, estimate(metered, subscribed, factors, factors_id(found)), usage_month, revision)
 
 
-def factors_of(workplace: Workplace, usage_month: date, subscribed: DataFrame) -> list[Factor]:
+def factors_of(workplace: Workplace, usage_month: date, brands: Collection[str]) -> list[Factor]:
     """The factors in force for the brands that were subscribed to in a month. Raises Refused, naming file and value."""
-    brands = sorted(row.brand for row in subscribed.select("brand").distinct().collect())
     if not brands:
         raise Refused(f"{usage_month:%Y-%m} has no subscription: run meter first")
     try:
-        found = in_force(workplace.settings.factors, usage_month, brands)
+        found = in_force(workplace.settings.factors, usage_month, sorted(brands))
         check_volume_basis(found, workplace.sources)
     except FactorError as error:
         raise Refused(str(error)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -46,6 +47,7 @@ _BUCKETS = 3
 _NATIONAL = "all"
 _COUNTED = ("data_volume_bytes", "data_volume_gb_displayed", "footprint_gco2e_displayed")
 _SUMMED = (*_COUNTED, "footprint_gco2e")
+_OF_SUBSCRIPTION = ("network", "brand", "factor_set", "method_id")
 _NOT_FIGURES = ("subscription_key", "revision", "publication_id")
 
 
@@ -98,12 +100,12 @@ def compose(estimated: DataFrame, revision: int, publication_id: int) -> DataFra
         "footprint_gco2e_low": _sum_if_complete("gco2e_low"),
         "footprint_gco2e_high": _sum_if_complete("gco2e_high"),
     }
-    rows = estimated.groupBy("subscription_key", "usage_month").agg(
+    # All components of a subscription have these in common. As keys, since Spark sorts to take the maximum of a text.
+    rows = estimated.groupBy("subscription_key", "usage_month", *_OF_SUBSCRIPTION).agg(
         (gigabytes * F.lit(Decimal(DECIMAL_GIGABYTE))).cast("bigint").alias("data_volume_bytes"),
         gigabytes.alias("gigabytes"),
         F.bool_or("is_estimated").alias("is_estimated"),
         F.bool_or("is_national_default").alias("is_national_default"),
-        *[F.max(name).alias(name) for name in ("network", "brand", "factor_set", "method_id")],
         *[amount.cast("decimal(24,12)").alias(name) for name, amount in grams.items()],
     )
     return rows.withColumns(
@@ -142,15 +144,22 @@ def hashes(rows: DataFrame) -> dict[str, str]:
 
 def project(workplace: Workplace) -> set[date]:
     """Bring ``published`` and PostgreSQL up to the ledger; one that agrees is left alone. Return the months that did not."""
+    erased = ledger.months_with_erased_figures(workplace.lake)
+    # Neither projection reads the other, and PostgreSQL works in a process of its own.
+    with ThreadPoolExecutor(1) as beside:
+        served = beside.submit(_serve, workplace, erased)
+        return _replace_published(workplace, erased) | served.result()
+
+
+def _replace_published(workplace: Workplace, erased: set[date]) -> set[date]:
     brought: set[date] = set()
-    current, erased = ledger.current_by_month(workplace.lake), ledger.months_with_erased_figures(workplace.lake)
-    for usage_month, publication in current.items():
+    for usage_month, publication in ledger.current_by_month(workplace.lake).items():
         if _projected_id(workplace, usage_month) != publication.publication_id:
             rows = _rows_of(workplace.lake, REVISIONS, usage_month, publication.publication_id)
             if usage_month not in erased or not rows.isEmpty():
                 workplace.lake.replace_month(PUBLISHED, rows, usage_month)
                 brought.add(usage_month)
-    return brought | _serve(workplace, erased)
+    return brought
 
 
 def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:

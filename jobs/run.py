@@ -13,9 +13,10 @@ from decimal import Decimal
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from schemas.source import zone
+from schemas.service_levels import BILLING_DAYS, FIGURES_KEPT_MONTHS, PROVISIONAL_DAYS, RECORDS_KEPT_DAYS, RESTATEMENT_DAYS
 
 PROJECT = Path(__file__).resolve().parent.parent
 LONGEST_RECORDS_DAYS = 365
@@ -57,14 +58,12 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Settings from variables that begin with ``FOOTPRINT_``. Raises CallError on an unknown or unusable one."""
         given = {name: value for name, value in environment.items() if name.startswith("FOOTPRINT_") and value}
-        unknown = sorted(given.keys() - _VARIABLES)
+        unknown = sorted(given.keys() - SETTINGS.keys())
         if unknown:
-            raise CallError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(_VARIABLES))}")
+            raise CallError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(SETTINGS))}")
         var = Path(given.get("FOOTPRINT_VAR", PROJECT / "var")).absolute()
-        records_kept = _number(given, "FOOTPRINT_RECORDS_KEPT_DAYS", 35, range(LONGEST_RECORDS_DAYS - 30))
-        # A day of the calendar lies before the next, and a month is restated while its records are there to be counted anew.
-        restatement = _number(given, "FOOTPRINT_RESTATEMENT_DAYS", min(32, records_kept), range(records_kept + 1))
-        billing = _number(given, "FOOTPRINT_BILLING_DAYS", min(7, restatement), range(restatement + 1))
+        records_kept, restatement, billing = _days(given)
+        _check_orchestration(given)
         keys = Path(given.get("FOOTPRINT_KEYS", var / "keys")).absolute()
         return cls(
             landing=place(given.get("FOOTPRINT_LANDING", str(var / "landing"))),
@@ -77,8 +76,8 @@ class Settings:
             legal_timezone=_legal_timezone(given.get("FOOTPRINT_LEGAL_TIMEZONE", "Europe/Paris")),
             driver_memory=given.get("FOOTPRINT_DRIVER_MEMORY", "2g"),
             records_kept_days=records_kept,
-            figures_kept_months=_number(given, "FOOTPRINT_FIGURES_KEPT_MONTHS", 24, range(1, 121)),
-            provisional_days=_number(given, "FOOTPRINT_PROVISIONAL_DAYS", min(2, billing), range(billing + 1)),
+            figures_kept_months=_number(given, "FOOTPRINT_FIGURES_KEPT_MONTHS", FIGURES_KEPT_MONTHS, range(1, 121)),
+            provisional_days=_number(given, "FOOTPRINT_PROVISIONAL_DAYS", min(PROVISIONAL_DAYS, billing), range(billing + 1)),
             billing_days=billing,
             restatement_days=restatement,
             materiality_gco2e=_grams(given, "FOOTPRINT_MATERIALITY_GCO2E"),
@@ -103,26 +102,60 @@ class Settings:
         return self.var / "scenarios"
 
 
-_VARIABLES = {
-    "FOOTPRINT_LANDING",
-    "FOOTPRINT_LAKE",
-    "FOOTPRINT_SOURCES",
-    "FOOTPRINT_FACTORS",
-    "FOOTPRINT_KEYS",
-    "FOOTPRINT_SPARK_MASTER",
-    "FOOTPRINT_SERVING_URL",
-    "FOOTPRINT_LEGAL_TIMEZONE",
-    "FOOTPRINT_DRIVER_MEMORY",
-    "FOOTPRINT_RECORDS_KEPT_DAYS",
-    "FOOTPRINT_FIGURES_KEPT_MONTHS",
-    "FOOTPRINT_PROVISIONAL_DAYS",
-    "FOOTPRINT_BILLING_DAYS",
-    "FOOTPRINT_RESTATEMENT_DAYS",
-    "FOOTPRINT_MATERIALITY_GCO2E",
-    "FOOTPRINT_PORTAL_KEY",
-    "FOOTPRINT_PORTAL_TOKEN_MINUTES",
-    "FOOTPRINT_VAR",
+SETTINGS = {
+    "FOOTPRINT_VAR": "Folder in which the defaults of the others lie.",
+    "FOOTPRINT_LANDING": "Landing folder, with a folder per source: local, or a URI of an object store (`s3://…`).",
+    "FOOTPRINT_LAKE": "Place of the Delta tables: local, or a URI of an object store.",
+    "FOOTPRINT_SOURCES": "Folder of the source files (`*.toml`).",
+    "FOOTPRINT_FACTORS": "Folder of the factor sets, assignments, hypotheses and method texts.",
+    "FOOTPRINT_KEYS": "Folder of the two pseudonymisation keys, mode 0600; on a cluster, the same path on every worker.",
+    "FOOTPRINT_SPARK_MASTER": "Any Spark master.",
+    "FOOTPRINT_DRIVER_MEMORY": "Memory of the driver, on one machine.",
+    "FOOTPRINT_SERVING_URL": "A PostgreSQL of version 14 or later; unset, the embedded one.",
+    "FOOTPRINT_LEGAL_TIMEZONE": "Time zone whose months count.",
+    "FOOTPRINT_RECORDS_KEPT_DAYS": "Days that records and their files stay after their month ended and was published, to 334.",
+    "FOOTPRINT_FIGURES_KEPT_MONTHS": "Months that figures stay.",
+    "FOOTPRINT_PROVISIONAL_DAYS": "Days after a month's end on which its estimate is due.",
+    "FOOTPRINT_BILLING_DAYS": "Days after a month's end on which its publication is due; no earlier than its estimate.",
+    "FOOTPRINT_RESTATEMENT_DAYS": "Days after a month's end on which its last restatement is due, while its records are kept.",
+    "FOOTPRINT_MATERIALITY_GCO2E": "Grams, unrounded, from which billing is told of a restatement; unset, any displayed change.",
+    "FOOTPRINT_PORTAL_KEY": "Key that the portal's tokens are signed with, mode 0600; made if it is missing beside the others.",
+    "FOOTPRINT_PORTAL_TOKEN_MINUTES": "Minutes that a token shows a page.",
+    "FOOTPRINT_LOG": "What is said on standard error: `text` or `json`; unset, text on a terminal and JSON in a pipe.",
+    "FOOTPRINT_RUN_ID": "Identity of a run in its log lines; Airflow sets it, and unset, each command has one of its own.",
+    "FOOTPRINT_ALERT_WEBHOOK": "Address that Airflow posts to when somebody must act.",
+    "FOOTPRINT_ALERT_MAIL": "Addresses, between commas, that Airflow mails to when somebody must act.",
+    "FOOTPRINT_LINEAGE": "File or URL that Airflow writes OpenLineage events to.",
 }
+"""Each setting with its meaning; its value is the field of ``Settings`` of the same name, if the stages read it."""
+LOG_FORMS = ("text", "json")
+"""What FOOTPRINT_LOG may be: how standard error is written (``jobs.log``)."""
+
+
+def billing_days(environment: Mapping[str, str] = os.environ) -> int:
+    """Days after a month's end on which it is due to be published, of the same variables as the settings. Raises CallError."""
+    return _days({name: value for name, value in environment.items() if value})[2]
+
+
+def _days(given: Mapping[str, str]) -> tuple[int, int, int]:
+    """Days that records are kept, and on which the last restatement and the publication are due."""
+    records_kept = _number(given, "FOOTPRINT_RECORDS_KEPT_DAYS", RECORDS_KEPT_DAYS, range(LONGEST_RECORDS_DAYS - 30))
+    # A day of the calendar lies before the next, and a month is restated while its records are there to be counted anew.
+    restatement = _number(given, "FOOTPRINT_RESTATEMENT_DAYS", min(RESTATEMENT_DAYS, records_kept), range(records_kept + 1))
+    billing = _number(given, "FOOTPRINT_BILLING_DAYS", min(BILLING_DAYS, restatement), range(restatement + 1))
+    return records_kept, restatement, billing
+
+
+def _check_orchestration(given: Mapping[str, str]) -> None:
+    """Refuse settings that Airflow or the log would find unusable only when something has gone wrong."""
+    form, webhook, mail = (given.get(f"FOOTPRINT_{name}") for name in ("LOG", "ALERT_WEBHOOK", "ALERT_MAIL"))
+    if form is not None and form not in LOG_FORMS:
+        raise CallError(f"FOOTPRINT_LOG: {form!r} is neither {' nor '.join(LOG_FORMS)}")
+    # The address may hold a token, so it is not repeated.
+    if webhook is not None and (urlsplit(webhook).scheme not in ("http", "https") or not urlsplit(webhook).hostname):
+        raise CallError("FOOTPRINT_ALERT_WEBHOOK: not an address that begins with https:// or http://")
+    if mail is not None and not all(re.fullmatch(r"[^@\s]+@[^@\s]+", address.strip()) for address in mail.split(",")):
+        raise CallError("FOOTPRINT_ALERT_MAIL: not an address, or several between commas")
 
 
 def place(text: str) -> str:
@@ -155,6 +188,8 @@ def _grams(given: Mapping[str, str], variable: str) -> Decimal | None:
 
 
 def _legal_timezone(name: str) -> ZoneInfo:
+    from schemas.source import zone  # not above: what a DAG imports of this module loads in no time
+
     try:
         return zone(name)
     except ValueError as error:

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from jobs.postgres import speaking
 from jobs.run import CallError
+from schemas.readers import PORTAL, READERS
 from schemas.table import Table
 from schemas.tables import (
     CORRECTIONS,
@@ -17,6 +18,7 @@ from schemas.tables import (
     EVIDENCE_DAYS,
     EVIDENCE_FACTORS,
     EVIDENCE_RECEIVED,
+    METHOD_TEXTS,
     PUBLICATIONS,
     PUBLISHED,
     PUBLISHED_TOTALS,
@@ -27,17 +29,6 @@ from schemas.tables import (
 from schemas.views import VIEWS as AUDIT_VIEWS
 
 SCHEMA = "footprint"
-
-METHOD_TEXTS = Table(
-    name="method_texts",
-    comment="Summary of each calculation method in each language, for display beside a figure.",
-    text="""
-        method_id        STRING    NOT NULL COMMENT 'Method, as in published.'
-        language         STRING    NOT NULL COMMENT 'Language of the text, ISO 639-1.'
-        text             STRING    NOT NULL COMMENT 'Summary of the method.'
-    """,
-    key=("method_id", "language"),
-)
 
 WRITERS = Table(
     name="writers",
@@ -71,36 +62,14 @@ FEEDBACK = Table(
     },
 )
 
-_EVIDENCE = (EVIDENCE, EVIDENCE_RECEIVED, EVIDENCE_DAYS, EVIDENCE_FACTORS)
 TABLES = (
     *(PUBLISHED, PUBLICATIONS, PUBLISHED_TOTALS, REVISIONS, RESTATEMENTS, CORRECTIONS, VERDICTS),
-    *(*_EVIDENCE, METHOD_TEXTS, WRITERS, FEEDBACK),
+    *(EVIDENCE, EVIDENCE_RECEIVED, EVIDENCE_DAYS, EVIDENCE_FACTORS, METHOD_TEXTS, WRITERS, FEEDBACK),
 )
 
 VIEWS = tuple(view for view in AUDIT_VIEWS if all(table in TABLES for table in view.reads))
 """The audit views whose tables are copied. The others read what stays in the lake: ``footprint sql``."""
 
-READERS = {
-    "footprint_billing": ("published", "publications", "corrections"),
-    "footprint_portal": ("published", "method_texts"),
-    "footprint_auditor": (
-        *(
-            "published",
-            "publications",
-            "published_totals",
-            "revisions",
-            "restatements",
-            "corrections",
-            "verdicts",
-            "method_texts",
-        ),
-        *(table.name for table in _EVIDENCE),
-        *(view.name for view in VIEWS),
-    ),
-}
-"""What each role may read. None may write, but the portal may add to FEEDBACK, which its owner alone reads."""
-
-PORTAL = "footprint_portal"
 _OWN_ROW = "subscription_key = current_setting('footprint.subscription_key', true)"
 """The portal reaches the row it names, for a transaction, by a key that nobody can list: no key named, no row."""
 

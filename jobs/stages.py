@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 from jobs import ledger
 from jobs.accept import accept, reaccept
 from jobs.land import land, read_deliveries, sequence_gaps
 from jobs.legal_calendar import months_before
+from jobs.log import counted, of_stage
 from jobs.month import estimate_month, is_left_behind, meter_month, of_month
 from jobs.publish import publish_month
 from jobs.restate import restate_month
@@ -20,6 +22,11 @@ from schemas.tables import CORRECTIONS, RESTATEMENTS
 
 def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
     """Run one stage and say in a line what it did. Raises Refused and CallError as the stage does."""
+    with of_stage(stage):
+        _run(workplace, stage, usage_month)
+
+
+def _run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
     if stage == "land":
         _land(workplace)
     elif stage == "accept":
@@ -32,6 +39,20 @@ def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
         workplace.say(f"{stage:<9} {usage_month:%Y-%m} is published: its figures are pinned, nothing to do")
     else:
         _OF_MONTH[stage](workplace, usage_month)
+
+
+def published(workplace: Workplace, usage_month: date) -> dict[str, Any]:
+    """The publication of a month that counts, of the ledger: what others are told who work on when a month was published."""
+    publication = ledger.current(workplace.lake, usage_month)
+    assert publication is not None
+    return {
+        "month": f"{usage_month:%Y-%m}",
+        "revision": publication.revision,
+        "publication_id": publication.publication_id,
+        "rows": publication.subscriptions,
+        "factor_sets": publication.factor_sets.split(", "),
+        "figures_hash": publication.figures_hash,
+    }
 
 
 def reaccept_file(workplace: Workplace, file: str, reason: str) -> None:
@@ -47,10 +68,11 @@ def reaccept_file(workplace: Workplace, file: str, reason: str) -> None:
 def restate(workplace: Workplace, usage_month: date, reason: str, approver: str | None) -> None:
     """Publish the next revision of a month, and say what changed and why. Raises Refused."""
     publication = restate_month(workplace, usage_month, reason, approver)
-    workplace.say(
-        f"restate   {usage_month:%Y-%m} revision {publication.revision}, publication {publication.publication_id}: "
-        f"{publication.subscriptions:,} subscriptions, figures {publication.figures_hash[:16]}"
-    )
+    with counted(**published(workplace, usage_month)):
+        workplace.say(
+            f"restate   {usage_month:%Y-%m} revision {publication.revision}, publication {publication.publication_id}: "
+            f"{publication.subscriptions:,} subscriptions, figures {publication.figures_hash[:16]}"
+        )
     for row in workplace.lake.small(RESTATEMENTS):
         if row.publication_id == publication.publication_id and (row.gco2e or row.octets):
             workplace.say(
@@ -81,7 +103,8 @@ def _land(workplace: Workplace) -> None:
     gaps = sequence_gaps(read_deliveries(workplace.lake))
     for series, numbers in gaps.items():
         workplace.say(f"land      {series}: {len(numbers)} missing in the sequence, the first {numbers[0]}")
-    workplace.say(f"land      {said}")
+    with counted(files=len(deliveries), new_files=counts["new"] + counts["superseding"]):
+        workplace.say(f"land      {said}")
 
 
 def _accept(workplace: Workplace) -> None:
@@ -99,30 +122,36 @@ def _accept(workplace: Workplace) -> None:
         for number, fault in sorted(batch.faults.items()):
             workplace.say(f"accept    {names[number]} could not be read to its end: {fault}")
     words = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in total.items())
-    workplace.say(f"accept    {len(rows)} files in batch {', '.join(str(batch.number) for batch in done)}: {words}")
+    with counted(files=len(rows), **{f"{'' if name == 'received' else name + '_'}records": n for name, n in total.items()}):
+        workplace.say(f"accept    {len(rows)} files in batch {', '.join(str(batch.number) for batch in done)}: {words}")
 
 
 def _meter(workplace: Workplace, usage_month: date) -> None:
     subscriptions, rows = meter_month(workplace, usage_month)
-    workplace.say(f"meter     {subscriptions:,} subscriptions active, {rows:,} rows of usage")
+    with counted(subscriptions=subscriptions, rows=rows):
+        workplace.say(f"meter     {subscriptions:,} subscriptions active, {rows:,} rows of usage")
 
 
 def _estimate(workplace: Workplace, usage_month: date) -> None:
-    workplace.say(f"estimate  {estimate_month(workplace, usage_month):,} components")
+    components = estimate_month(workplace, usage_month)
+    with counted(components=components):
+        workplace.say(f"estimate  {components:,} components")
 
 
 def _verify(workplace: Workplace, usage_month: date) -> None:
     verify_month(workplace, usage_month)
     verdict = latest_verdict(workplace, usage_month)
-    workplace.say(f"verify    {verdict.rules} rules judged, {verdict.warnings} warnings: {verdict.summary}")
+    with counted(rules=verdict.rules, warnings=verdict.warnings):
+        workplace.say(f"verify    {verdict.rules} rules judged, {verdict.warnings} warnings: {verdict.summary}")
 
 
 def _publish(workplace: Workplace, usage_month: date) -> None:
     publication = publish_month(workplace, usage_month)
-    workplace.say(
-        f"publish   {usage_month:%Y-%m} revision {publication.revision}, publication {publication.publication_id}: "
-        f"{publication.subscriptions:,} subscriptions, figures {publication.figures_hash[:16]}"
-    )
+    with counted(**published(workplace, usage_month)):
+        workplace.say(
+            f"publish   {usage_month:%Y-%m} revision {publication.revision}, publication {publication.publication_id}: "
+            f"{publication.subscriptions:,} subscriptions, figures {publication.figures_hash[:16]}"
+        )
     late = ledger.held(workplace.lake).get(usage_month)
     if late:
         raise Refused(

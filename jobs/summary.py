@@ -11,11 +11,11 @@ from pyspark.sql import functions as F
 
 from jobs import ledger
 from jobs.batches import AsOf
-from jobs.completeness import gaps_of_month
+from jobs.completeness import files_of_month, gaps_of_month
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.verify import docs_name, latest_verdict, verdict_of
 from jobs.workplace import Workplace
-from schemas.tables import FILE_BALANCES, PUBLISHED, REJECTED
+from schemas.tables import PUBLISHED, REJECTED
 
 Lines = Iterator[tuple[str, str]]
 _GAPS = 5
@@ -41,13 +41,7 @@ def _received(workplace: Workplace, usage_month: date) -> Lines:
     now = AsOf.now(lake)
     for gap in sorted(gaps_of_month(now, month), key=lambda gap: -gap.missing)[:_GAPS]:
         yield "missing records", f"{gap.source} {gap.node}, {gap.day}: {gap.missing:,} sequence numbers never came"
-    outside = (F.col("last_closed_at") < F.lit(month.begin)) | (F.col("first_closed_at") >= F.lit(month.end))
-    rows = (
-        now.rows(FILE_BALANCES)
-        .where(~F.coalesce(outside, F.lit(False)))
-        .where(F.col("source").isin(list(workplace.networks)))
-        .collect()
-    )
+    rows = [row for row in files_of_month(now, month) if row.source in workplace.networks]
     for name in ("received", "accepted", "duplicate"):
         yield f"records {name}", f"{sum(row[f'records_{name}'] for row in rows):,}"
     numbers = [row.file_number for row in rows]

@@ -5,7 +5,8 @@ The evidence is a row per network and rule: counts, sums and shares, no value of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -22,6 +23,7 @@ from jobs.assumed import expired_hypotheses, unfrozen_factors
 from jobs.batches import AsOf
 from jobs.completeness import Gap, gaps
 from jobs.evidence import Daily, Seen
+from jobs.lake import rows_that_break_rules
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.legal_calendar import months_before
 from jobs.month import delivery_ranks, factors_of, of_month, used_records
@@ -31,6 +33,7 @@ from schemas.tables import (
     COUNTER_BALANCES,
     ESTIMATED,
     EVIDENCE,
+    FILE_BALANCES,
     METERED,
     PUBLISHED,
     REJECTED,
@@ -51,14 +54,15 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
     load()
     state = estimated_state(workplace, usage_month)
     counted = AsOf.now(lake).at(state["batch_cutoff"])
-    seen = evidence.see(counted, workplace.month(usage_month), _daily(workplace, counted, usage_month, state["revision"]))
+    month = workplace.month(usage_month)
+    seen = evidence.see(counted, month, _daily(workplace, counted, usage_month, state["revision"]))
     measurements = _measurements(workplace, usage_month, state, seen)
     title = docs_name(usage_month, state["revision"])
     passed = judge(measurements, title, workplace.settings.data_docs / title)
     number = max((row.verdict_id for row in lake.small(VERDICTS)), default=0) + 1
     judged = [_evidence(m, ok, usage_month, number) for m, ok in zip(measurements, passed, strict=True)]
     lake.append_rows(EVIDENCE, judged)
-    evidence.keep(lake, seen, of_month(lake.read(ESTIMATED), usage_month, state["revision"]), (usage_month, number))
+    evidence.keep(lake, seen, of_month(lake.read(ESTIMATED), usage_month, state["revision"]), month, number)
     failed = [m for m, ok in zip(measurements, passed, strict=True) if not ok]
     blocking = [m for m in failed if m.is_blocking]
     verdict = {
@@ -105,19 +109,22 @@ def _daily(workplace: Workplace, counted: AsOf, usage_month: date, revision: int
 def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, Any], seen: Seen) -> list[Measurement]:
     lake, rules, revision = workplace.lake, read_rules(), state["revision"]
     subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
-    subscriptions = {row.network: row["count"] for row in subscribed.groupBy("network").count().collect()}
-    subscriptions[EVERY_NETWORK] = sum(subscriptions.values())
+    active = subscribed.groupBy("network", "brand").count().collect()
+    brands = {row.brand for row in active}
+    subscriptions = Counter({EVERY_NETWORK: sum(row["count"] for row in active)})
+    for row in active:
+        subscriptions[row.network] += row["count"]
     counted = AsOf.now(lake).at(state["batch_cutoff"])
     named = {
         "expired_hypotheses": expired_hypotheses(workplace, usage_month),
         "unfrozen_factors": unfrozen_factors(workplace, usage_month),
     }
     found = [
-        *_received(workplace, counted, usage_month, seen),
+        *_received(workplace, counted, seen),
         *_sequences(workplace),
         *_counted_by_totals(workplace, usage_month, counted.cutoff),
         *_days(workplace, seen.daily, usage_month),
-        *_reconciled(workplace, seen.octets, (usage_month, revision), subscriptions),
+        *_reconciled(workplace, seen.octets, (usage_month, revision), subscriptions, brands),
         *_assumed(named),
     ]
     measurements = []
@@ -135,21 +142,21 @@ def _assumed(named: Mapping[str, tuple[str, ...]]) -> Found:
     yield "unfrozen_factors", EVERY_NETWORK, len(named["unfrozen_factors"])
 
 
-def _received(workplace: Workplace, counted: AsOf, usage_month: date, seen: Seen) -> Found:
+def _received(workplace: Workplace, counted: AsOf, seen: Seen) -> Found:
     """What the files of the month say: balances, rejections, quarantined octets, unreadable files."""
-    touching = evidence.files_that_touch(counted, workplace.month(usage_month))
-    found = gaps(seen.numbered)
+    rows, found = seen.files, gaps(seen.numbered)
     for network in sorted(set(workplace.networks.values())):
-        of_network = [row for row in seen.received if workplace.networks.get(row.source) == network]
+        of_network = [row for row in rows if workplace.networks.get(row.source) == network]
+        lost = sum((row.records_lost or 0) + max(0, (row.records_declared or 0) - row.records_received) for row in of_network)
         yield "rejected_records_share", network, _share(of_network, "records_rejected", "records_received")
-        yield "lost_records", network, sum((row.records_missing or 0) + (row.records_lost or 0) for row in of_network)
+        yield "lost_records", network, lost
         yield "missing_records_share", network, _missing_share(found, of_network, workplace.networks, network)
         yield "quarantined_octets_share", network, _share(of_network, "octets_quarantined", "octets_received")
-    exports = [row for row in seen.received if row.source not in workplace.networks]
+    exports = [row for row in rows if row.source not in workplace.networks]
     yield "rejected_assignments_share", EVERY_NETWORK, _share(exports, "records_rejected", "records_received")
-    yield "files_out_of_balance", EVERY_NETWORK, sum(row.wrong for row in seen.received)
-    unreadable = counted.rows(REJECTED).where("reason = 'unreadable_file'").select("file_number")
-    yield "unreadable_files", EVERY_NETWORK, unreadable.join(touching, "file_number", "left_semi").count()
+    yield "files_out_of_balance", EVERY_NETWORK, rows_that_break_rules(FILE_BALANCES, [row.asDict() for row in rows])
+    unreadable = counted.rows(REJECTED).where("reason = 'unreadable_file'").select("file_number").collect()
+    yield "unreadable_files", EVERY_NETWORK, len({row.file_number for row in unreadable} & {row.file_number for row in rows})
 
 
 def _missing_share(found: list[Gap], rows: list[Any], networks: Mapping[str, str], network: str) -> Decimal | None:
@@ -189,7 +196,13 @@ def _days(workplace: Workplace, daily: Daily, usage_month: date) -> Found:
         yield "silent_days", network, number
 
 
-def _reconciled(workplace: Workplace, received_octets: int, state: tuple[date, int], subscriptions: dict[str, int]) -> Found:
+def _reconciled(
+    workplace: Workplace,
+    received_octets: int,
+    state: tuple[date, int],
+    subscriptions: Mapping[str, int],
+    brands: Collection[str],
+) -> Found:
     """Octets from accepted to metered to estimated, components per subscription, and the products themselves."""
     lake = workplace.lake
     metered = of_month(lake.read(METERED), *state)
@@ -203,7 +216,7 @@ def _reconciled(workplace: Workplace, received_octets: int, state: tuple[date, i
     held = sum(row.up + row.down for (_, attribution), row in by_attribution.items() if attribution == "holder")
     yield "octets_lost_in_metering", EVERY_NETWORK, received_octets - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
-    counted, before = _counted_octets(workplace, *state), _published_before(workplace, state[0])
+    counted, before = _counted_octets(workplace, *state, brands), _published_before(workplace, state[0])
     for network, row in _components(of_month(lake.read(ESTIMATED), *state)).items():
         active = subscriptions.get(network, 0)
         yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * DECIMAL_GIGABYTE)
@@ -226,6 +239,8 @@ def _against_before(before: Any, network: str, row: Any, active: int) -> Found:
 
 def _published_before(workplace: Workplace, usage_month: date) -> dict[str, Any]:
     """Sums of the month before by network, as published; nothing if it was not."""
+    if ledger.current(workplace.lake, months_before(usage_month, 1)) is None:
+        return {}
     before = of_month(workplace.lake.read(PUBLISHED), months_before(usage_month, 1))
     sums = before.groupBy("network").agg(
         F.count("*").alias("subscriptions"), F.sum("data_volume_bytes").alias("octets"), F.sum("footprint_gco2e").alias("gco2e")
@@ -233,11 +248,11 @@ def _published_before(workplace: Workplace, usage_month: date) -> dict[str, Any]
     return {row.network: row for row in sums.collect()}
 
 
-def _counted_octets(workplace: Workplace, usage_month: date, revision: int) -> dict[str, int]:
+def _counted_octets(workplace: Workplace, usage_month: date, revision: int, brands: Collection[str]) -> dict[str, int]:
     """Octets metered for holders that the factors count, by network of the subscription."""
     lake = workplace.lake
     subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
-    both_ways = {(f.brand, f.network): f.volume_basis == "up_and_down" for f in factors_of(workplace, usage_month, subscribed)}
+    both_ways = {(f.brand, f.network): f.volume_basis == "up_and_down" for f in factors_of(workplace, usage_month, brands)}
     held = (
         of_month(lake.read(METERED), usage_month, revision)
         .where("attribution = 'holder'")
@@ -255,15 +270,22 @@ def _components(estimated: DataFrame) -> dict[str, Any]:
     is_volume = F.col("component") == "volume"
     # Without the rounding of estimate: the exact product must lie within half a unit of the last place.
     distance = F.abs(F.col("quantity") * F.col("gco2e_per_unit") - F.col("gco2e").cast("decimal(35,23)"))
-    identity = F.concat_ws("|", F.hex("subscription_key"), "component", "access_technology", "roaming_zone")
-    rows = estimated.groupBy("network").agg(
-        F.sum(F.when(is_volume, F.col("quantity")).otherwise(0)).alias("gigabytes"),
-        F.count_if(~is_volume).alias("subscriptions"),
-        F.count("*").alias("components"),
-        F.count_distinct(identity).alias("distinct_components"),
-        F.count_if(distance > F.lit(Decimal("0.0000000000005"))).alias("inexact"),
+    nothing = F.lit(Decimal(0))
+    # A row for each component first, so that those that stand twice are counted without a second look at all of them.
+    each = estimated.groupBy("network", "subscription_key", "component", "access_technology", "roaming_zone").agg(
+        F.count("*").alias("rows"),
+        F.sum("quantity").alias("quantity"),
         F.sum("gco2e").alias("gco2e"),
-        F.sum(F.when(is_volume, F.col("gco2e")).otherwise(0)).alias("volume_gco2e"),
+        F.count_if(distance > F.lit(Decimal("0.0000000000005"))).alias("inexact"),
+    )
+    rows = each.groupBy("network").agg(
+        F.sum(F.when(is_volume, F.col("quantity")).otherwise(nothing)).alias("gigabytes"),
+        F.sum(F.when(is_volume, F.lit(0)).otherwise(F.col("rows"))).alias("subscriptions"),
+        F.sum("rows").alias("components"),
+        F.count("*").alias("distinct_components"),
+        F.sum("inexact").alias("inexact"),
+        F.sum("gco2e").alias("gco2e"),
+        F.sum(F.when(is_volume, F.col("gco2e")).otherwise(nothing)).alias("volume_gco2e"),
     )
     return {row.network: row for row in rows.collect()}
 

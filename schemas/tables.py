@@ -691,6 +691,17 @@ CORRECTIONS = Table(
     history_days=HISTORY_DAYS,
 )
 
+METHOD_TEXTS = Table(
+    name="method_texts",
+    comment="Summary of each calculation method in each language, for display beside a figure.",
+    text="""
+        method_id        STRING    NOT NULL COMMENT 'Method, as in published.'
+        language         STRING    NOT NULL COMMENT 'Language of the text, ISO 639-1.'
+        text             STRING    NOT NULL COMMENT 'Summary of the method.'
+    """,
+    key=("method_id", "language"),
+)
+
 KEYS = Table(
     name="keys",
     comment="Fingerprints of the pseudonymisation keys this lake was written with. Never a key.",
@@ -746,4 +757,5 @@ TABLES = (
     KEYS,
     ERASURES,
 )
-"""Every Delta table of the lake. FACTORS is a declaration only: factors live in data files and are broadcast."""
+"""Every Delta table of the lake. FACTORS is a declaration only: factors live in data files and are broadcast. METHOD_TEXTS, which
+come from them too, are in PostgreSQL alone."""

@@ -24,6 +24,7 @@ from schemas.tables import (
     BATCHES,
     ESTIMATED,
     EVIDENCE,
+    EVIDENCE_DAYS,
     EVIDENCE_FACTORS,
     EVIDENCE_RECEIVED,
     FILE_BALANCES,
@@ -99,6 +100,7 @@ def write_month(var: Path, used: Iterable[Used] = SMALL) -> Settings:
     )
     write(settings, EVIDENCE, [EVIDENCE_ROW])
     write(settings, EVIDENCE_RECEIVED, [BALANCE | {"usage_month": MONTH, "verdict_id": 1, "files": 1}])
+    write(settings, EVIDENCE_DAYS, [{"usage_month": MONTH, "verdict_id": 1, "source": "pgw_pipe", "day": date(2026, 10, 3)}])
     write(settings, EVIDENCE_FACTORS, [row for network in A for row in _factor_use(network, some)])
     write(settings, BATCHES, [{"batch": 1, "state": state, "file_numbers": [1]} for state in ("planned", "committed")])
     write(

@@ -21,6 +21,7 @@ from jobs.run import Settings
 from schemas.table import Table
 
 os.environ["TZ"] = "America/New_York"  # a zone that no figure may depend on
+os.environ["FOOTPRINT_LOG"] = "text"  # what a person would read, though output is captured
 
 
 def pytest_unconfigure() -> None:

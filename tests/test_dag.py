@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,9 +52,16 @@ def dag(module):
 
 
 def dag_run(start=None, end=None):
-    return SimpleNamespace(data_interval_start=start, data_interval_end=end, run_after=datetime(2026, 11, 20, tzinfo=UTC))
+    return SimpleNamespace(
+        data_interval_start=start,
+        data_interval_end=end,
+        run_type="scheduled",
+        run_id="run-1",
+        run_after=datetime(2026, 11, 20, tzinfo=UTC),
+    )
 
 
+LONG_AGO, FAR_AHEAD = datetime(2020, 1, 1, tzinfo=UTC), 2090
 OCTOBER = dag_run(start=datetime(2026, 10, 1, tzinfo=UTC), end=datetime(2026, 11, 1, tzinfo=UTC))
 
 
@@ -68,6 +74,11 @@ REFUSES = stage_that("import sys; print('looking'); print('refused: file 3 is to
 FAILS = stage_that("import sys; print('error: disk full', file=sys.stderr); sys.exit(3)")
 MISCALLED = stage_that("import sys; print('error: FOOTPRINT_LAKE: no such place', file=sys.stderr); sys.exit(2)")
 CRASHES = stage_that("raise RuntimeError('a bug')")
+
+
+def starting(monkeypatch, command):
+    """Whatever a task would start, it starts this."""
+    monkeypatch.setattr("dags.stage.launch.launch", lambda stage, month, _, run_id: launch(stage, month, command, run_id))
 
 
 # --- the DAG ----------------------------------------------------------------------------------------------------------
@@ -158,8 +169,16 @@ def test_a_scheduled_run_waits_for_late_records_until_days_after_its_month(dag, 
 
     context = {"dag_run": OCTOBER, "params": {"usage_month": None, "late_days": 5}, "macros": MacrosAccessor()}
 
-    module.skip_the_wait_by_hand(context)
+    module.before_the_wait(context | {"dag_run": month_run(3, run_type="scheduled")})
     assert dag.get_task("late_records").render_template(module.WAITED_FOR, context) == "2026-11-06 00:00:00+00:00"
+
+
+@needs_airflow
+def test_a_month_whose_days_of_waiting_have_passed_does_not_wait(module):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    with pytest.raises(AirflowSkipException, match="have passed"):
+        module.before_the_wait({"params": {"usage_month": None, "late_days": 5}, "dag_run": dag_run(end=LONG_AGO)})
 
 
 @needs_airflow
@@ -168,7 +187,7 @@ def test_a_run_by_hand_skips_the_wait_and_goes_on(dag, module, month, run):
     from airflow.sdk.exceptions import AirflowSkipException
 
     with pytest.raises(AirflowSkipException):
-        module.skip_the_wait_by_hand({"params": {"usage_month": month}, "dag_run": run})
+        module.before_the_wait({"params": {"usage_month": month}, "dag_run": run})
     assert dag.get_task("land").trigger_rule == "none_failed"
 
 
@@ -180,24 +199,22 @@ def test_a_run_by_hand_skips_the_wait_and_goes_on(dag, module, month, run):
         (MISCALLED, "2026-10: accept failed: FOOTPRINT_LAKE: no such place (exit code 2)"),
     ],
 )
-def test_what_running_again_cannot_help_is_not_retried_and_says_month_stage_and_reason(
-    dag, module, monkeypatch, command, message
-):
+def test_what_running_again_cannot_help_is_not_retried_and_says_month_stage_and_reason(dag, monkeypatch, command, message):
     from airflow.sdk.exceptions import AirflowFailException
 
-    monkeypatch.setattr(module, "launch", partial(launch, command=command))
+    starting(monkeypatch, command)
 
     with pytest.raises(AirflowFailException) as raised:
-        dag.get_task("accept").python_callable(params={"usage_month": "2026-10"}, dag_run=OCTOBER)
+        dag.get_task("accept").execute({"params": {"usage_month": "2026-10"}, "dag_run": OCTOBER})
     assert str(raised.value) == message
 
 
 @needs_airflow
-def test_any_other_failure_is_retried_twice(dag, module, monkeypatch):
-    monkeypatch.setattr(module, "launch", partial(launch, command=FAILS))
+def test_any_other_failure_is_retried_twice(dag, monkeypatch):
+    starting(monkeypatch, FAILS)
 
     with pytest.raises(StageFailed):
-        dag.get_task("accept").python_callable(params={"usage_month": "2026-10"}, dag_run=OCTOBER)
+        dag.get_task("accept").execute({"params": {"usage_month": "2026-10"}, "dag_run": OCTOBER})
     assert {task.retries for task in dag.tasks} == {2}
 
 
@@ -232,56 +249,214 @@ def test_a_restatement_needs_a_month_and_a_reason_when_it_is_asked_for(restateme
 
 @needs_airflow
 def test_month_reason_and_approver_reach_the_command_each_as_one_argument(restatement):
-    command = restatement.restate_command("restate", "2026-10", "--month 2026-11; it's late", "Jo")
+    command = restatement.restate_command("restate", "2026-10", {"reason": "--month 2026-11; it's late", "approver": "Jo"})
 
     assert command[-4:] == ["--month", "2026-10", "--reason=--month 2026-11; it's late", "--approver=Jo"]
-    assert restatement.restate_command("restate", "2026-10", "late", None)[-1] == "--reason=late"
+    assert restatement.restate_command("restate", "2026-10", {"reason": "late", "approver": None})[-1] == "--reason=late"
 
 
 @needs_airflow
 def test_a_restatement_that_is_refused_is_not_retried_and_says_why(restatement, monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException
 
-    refuses = stage_that("import sys; print('refused: nothing changes', file=sys.stderr); sys.exit(1)")
-    monkeypatch.setattr(restatement, "launch", lambda stage, month, _: launch(stage, month, refuses))
+    starting(monkeypatch, stage_that("import sys; print('refused: nothing changes', file=sys.stderr); sys.exit(1)"))
     (task,) = restatement.monthly_restatement().tasks
 
     with pytest.raises(AirflowFailException, match="2026-10: restate refused the data: nothing changes"):
-        task.python_callable(params={"month": "2026-10", "reason": "late", "approver": None})
+        task.execute({"params": {"month": "2026-10", "reason": "late", "approver": None}, "dag_run": dag_run()})
 
 
-STAGES_OF_WHICH_ACCEPT_REFUSES = """
-import sys
-print("begun")
-if sys.argv[1] == "accept":
-    print("refused: file 3 is torn", file=sys.stderr)
-    sys.exit(1)
-"""
+RESULT = {"month": "2026-10", "revision": 2, "publication_id": 3, "rows": 4, "factor_sets": ["SET"], "figures_hash": "ab"}
+PUBLISHES = stage_that(
+    f"import pathlib, sys;pathlib.Path(sys.argv[3].removeprefix('--result=')).write_text({json.dumps(RESULT)!r})"
+)
 
 
 @needs_airflow
-@pytest.mark.slow
-def test_make_run_stops_at_the_stage_that_refuses_and_says_why(tmp_path):
-    (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs" / "__main__.py").write_text(STAGES_OF_WHICH_ACCEPT_REFUSES)
-    run = (
-        f". .setup/environment && export PATH='{Path(sys.executable).parent}':$PATH && airflow db migrate"
-        f" && cd '{tmp_path}' && exec python '{PROJECT}/.setup/run.py' 2026-10"
-    )
-    settings = os.environ | {"FOOTPRINT_VAR": str(tmp_path / "var"), "FOOTPRINT_LANDING": str(tmp_path / "landing")}
-    (tmp_path / "var").mkdir()
+def test_a_restatement_tells_of_the_same_asset_with_what_the_ledger_has(restatement, monkeypatch):
+    starting(monkeypatch, PUBLISHES)
+    (task,) = restatement.monthly_restatement().tasks
+    events = {task.outlets[0]: SimpleNamespace(extra={})}
 
-    ended = subprocess.run(["sh", "-c", run], cwd=PROJECT, env=settings, capture_output=True, text=True)
+    params = {"month": "2026-10", "reason": "late", "approver": None}
+    task.execute({"params": params, "dag_run": dag_run(), "outlet_events": events})
 
-    assert ended.returncode == 1, ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("The run stopped. 2026-10: accept refused the data: file 3 is torn.")
-    with sqlite3.connect(tmp_path / "var" / "airflow" / "airflow.db") as metadata:
-        states = dict(metadata.execute("SELECT task_id, state FROM task_instance"))
-        runs = metadata.execute("SELECT state, conf FROM dag_run").fetchall()
-    assert states == {"late_records": "skipped", "land": "success", "accept": "failed"} | dict.fromkeys(
-        STAGES[2:], "upstream_failed"
+    assert [event.extra for event in events.values()] == [RESULT]
+    assert task.outlets == importlib.import_module("dags.monthly_footprint").monthly_footprint().get_task("publish").outlets
+
+
+@needs_airflow
+def test_every_task_is_documented_by_its_stage(airflow_home):
+    from airflow.dag_processing.dagbag import DagBag
+
+    tasks = [task for found in DagBag(PROJECT / "dags").dags.values() for task in found.tasks]
+
+    assert all(task.doc_md for task in tasks)
+    for task in tasks:
+        if task.task_id != "late_records":
+            stage = importlib.import_module(f"jobs.{task.task_id}")
+            assert task.doc_md.startswith(inspect.getdoc(stage))
+            assert "**Reads** `" in task.doc_md
+            assert "**Writes** `" in task.doc_md
+
+
+# --- a backfill -------------------------------------------------------------------------------------------------------
+
+
+def month_run(month, state="queued", run_type="backfill"):
+    return SimpleNamespace(
+        data_interval_start=datetime(FAR_AHEAD, month, 1, tzinfo=UTC),
+        data_interval_end=datetime(FAR_AHEAD, month + 1, 1, tzinfo=UTC),
+        state=state,
+        run_type=run_type,
     )
-    assert [(state, json.loads(conf)) for state, conf in runs] == [("failed", {"usage_month": "2026-10"})]
+
+
+def before_the_wait(module, run, previous):
+    ti = SimpleNamespace(get_previous_dagrun=lambda: previous)
+    module.before_the_wait({"params": {"usage_month": None, "late_days": 5}, "dag_run": run, "ti": ti})
+
+
+@needs_airflow
+@pytest.mark.parametrize("state", ["failed", "running", "queued"])
+def test_a_month_of_a_backfill_fails_while_the_month_before_it_is_not_done(module, state):
+    with pytest.raises(module.MonthBefore, match=f"2090-03 waits for 2090-02, which is {state}: put that right"):
+        before_the_wait(module, month_run(3), month_run(2, state))
+
+
+@needs_airflow
+@pytest.mark.parametrize(
+    ("run", "previous"),
+    [
+        (month_run(3), None),
+        (month_run(3), month_run(2, "success")),
+        (month_run(3), month_run(1, "failed")),  # of another backfill: the month between was never asked of Airflow
+        (month_run(3, run_type="scheduled"), month_run(2, "failed")),
+    ],
+)
+def test_the_first_month_a_month_after_one_that_is_done_and_a_scheduled_month_go_on(module, run, previous):
+    before_the_wait(module, run, previous)
+
+
+# --- alerts -----------------------------------------------------------------------------------------------------------
+
+
+def failure(error):
+    run = SimpleNamespace(conf={"usage_month": "2026-10"}, data_interval_start=None, run_id="manual__1")
+    ti = SimpleNamespace(dag_id="monthly_footprint", task_id="accept", try_number=3, log_url="http://airflow/log")
+    return {"ti": ti, "dag_run": run, "exception": error}
+
+
+@pytest.fixture
+def alerts(airflow_home):
+    return importlib.import_module("dags.alerts")
+
+
+@pytest.fixture
+def sent(alerts, monkeypatch):
+    """What the webhook would be sent."""
+    sent = []
+    monkeypatch.setenv("FOOTPRINT_ALERT_WEBHOOK", "https://alerts.example.org/token")
+    monkeypatch.setattr(alerts, "_post", lambda url, alert: sent.append(alert))
+    return sent
+
+
+@needs_airflow
+def test_every_task_has_somebody_told_when_it_failed_for_good(airflow_home, alerts):
+    from airflow.dag_processing.dagbag import DagBag
+
+    tasks = [task for found in DagBag(PROJECT / "dags").dags.values() for task in found.tasks]
+
+    assert {callback.__qualname__ for task in tasks for callback in task.on_failure_callback} == {"tell_of_failure"}
+    assert all(task.on_failure_callback for task in tasks)
+
+
+@needs_airflow
+def test_an_error_that_is_not_ours_is_told_without_its_words_which_may_quote_a_subscriber(alerts, sent):
+    alerts.tell_of_failure(failure(ValueError("0612345678 is no number")))
+    alerts.tell_of_failure(failure(StageFailed("2026-10", "accept", "disk full", 3)))
+
+    assert [alert["reason"] for alert in sent] == ["ValueError", "2026-10: accept failed: disk full"]
+
+
+@needs_airflow
+def test_a_month_that_only_waits_for_the_one_before_it_is_not_told(alerts, sent):
+    alerts.tell_of_failure(failure(alerts.MonthBefore("2026-03 waits for 2026-02")))
+
+    assert sent == []
+
+
+@needs_airflow
+def test_an_alert_that_cannot_be_sent_is_logged_without_its_address_and_hides_nothing(alerts, monkeypatch):
+    import structlog
+
+    monkeypatch.setenv("FOOTPRINT_ALERT_WEBHOOK", "http://127.0.0.1:9/secret-token")
+    monkeypatch.setenv("FOOTPRINT_ALERT_MAIL", "night@example.org")
+    monkeypatch.setattr(alerts, "_log", structlog.get_logger())
+
+    with structlog.testing.capture_logs() as logged:
+        alerts.tell_of_failure(failure(StageRefused("2026-10", "accept", "file 3 is torn", 1)))
+
+    assert [(entry["event"], entry["by"]) for entry in logged] == [
+        ("could not be told", "FOOTPRINT_ALERT_WEBHOOK"),
+        ("could not be told", "FOOTPRINT_ALERT_MAIL"),
+    ]
+    assert "secret-token" not in str(logged)
+
+
+@needs_airflow
+def test_a_run_is_overdue_when_billing_is(alerts, monkeypatch):
+    assert alerts.publication_is_due().interval == timedelta(days=7)
+    monkeypatch.setenv("FOOTPRINT_BILLING_DAYS", "9")
+    assert alerts.publication_is_due().interval == timedelta(days=9)
+
+
+# --- lineage ----------------------------------------------------------------------------------------------------------
+
+
+@needs_airflow
+def test_datasets_are_named_as_openlineage_names_stores_and_without_a_password(airflow_home, tmp_path):
+    from jobs.run import Settings
+
+    lineage = importlib.import_module("dags.lineage")
+    given = {
+        "FOOTPRINT_LANDING": "s3a://in/usage",
+        "FOOTPRINT_LAKE": "s3://lake/footprint",
+        "FOOTPRINT_SERVING_URL": "postgresql://me:secret@db.example.org/billing",
+    }
+    settings = Settings.from_environment(given)
+    found = [lineage.dataset(settings, name) for name in ("landing", "accepted", "footprint.published")]
+
+    assert [(one["namespace"], one["name"]) for one in found] == [
+        ("s3://in", "usage"),
+        ("s3://lake", "footprint/accepted"),
+        ("postgres://db.example.org:5432", "billing.footprint.published"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "disabled", "transport"),
+    [
+        (None, "True", None),
+        ("/x/y.jsonl", "False", {"type": "file", "log_file_path": "/x/y.jsonl", "append": True}),
+        ("var/y.jsonl", "False", {"type": "file", "log_file_path": f"{PROJECT}/var/y.jsonl", "append": True}),
+        ("https://lineage.example.org", "False", {"type": "http", "url": "https://lineage.example.org"}),
+    ],
+)
+def test_lineage_goes_where_the_setting_says_and_nowhere_by_default(setting, disabled, transport):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FOOTPRINT_", "AIRFLOW"))}
+    show = '. .setup/environment && printf "%s\\n%s" "$AIRFLOW__OPENLINEAGE__DISABLED" "$AIRFLOW__OPENLINEAGE__TRANSPORT"'
+
+    shown = subprocess.run(
+        ["sh", "-c", show],
+        cwd=PROJECT,
+        env=kept | ({"FOOTPRINT_LINEAGE": setting} if setting else {}),
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+
+    assert shown.split("\n")[0] == disabled
+    assert (json.loads(shown.split("\n")[1]) if transport else shown.split("\n")[1]) == (transport or "")
 
 
 # --- the launcher -----------------------------------------------------------------------------------------------------
@@ -292,7 +467,37 @@ def test_a_stage_gets_its_month_and_its_output_is_in_the_log(caplog):
 
     launch("meter", "2026-10", stage_that("import sys; print(*sys.argv[1:])"))
 
-    assert [record.getMessage() for record in caplog.records] == ["meter begins", "meter | meter 2026-10"]
+    assert [record.getMessage() for record in caplog.records] == ["meter begins", "meter 2026-10"]
+
+
+def test_a_line_of_a_stages_log_keeps_its_level_and_fields_and_any_other_line_is_kept_as_it_is(caplog):
+    caplog.set_level("INFO", "jobs.launch")
+    entry = {"time": "2026-11-22T12:00:00Z", "level": "warning", "event": "slow", "stage": "meter", "files": 3}
+    odd = ['{"level": "info"', '{"level": "loud", "event": "x", "time": ""}', '{"event": "x"}', "[1]", "refused"]
+
+    launch("meter", "2026-10", stage_that(f"print({json.dumps(entry)!r}, *{odd!r}, sep=chr(10))"), "run-1")
+
+    of_run = {"stage": "meter", "month": "2026-10", "run_id": "run-1"}
+    assert [(record.levelname, record.getMessage(), record.fields) for record in caplog.records[1:]] == [
+        ("WARNING", "slow", of_run | {"files": 3}),
+        *[("INFO", line, of_run) for line in odd],
+    ]
+
+
+def test_a_stage_logs_json_under_the_id_of_its_run(caplog):
+    caplog.set_level("INFO", "jobs.launch")
+
+    launch("meter", None, stage_that("import os; print(os.environ['FOOTPRINT_LOG'], os.environ['FOOTPRINT_RUN_ID'])"), "run-1")
+
+    assert caplog.records[-1].getMessage() == "json run-1"
+
+
+def test_what_a_stage_writes_as_its_result_is_returned():
+    writes = stage_that("import sys; open(sys.argv[3].removeprefix('--result='), 'w').write('{\"revision\": 2}')")
+
+    assert launch("publish", "2026-10", writes) == {"revision": 2}
+    assert launch("publish", "2026-10", stage_that("")) == {}
+    assert launch("meter", "2026-10", stage_that("import sys; assert len(sys.argv) == 3")) == {}
 
 
 def test_refused_data_is_told_from_a_failure():

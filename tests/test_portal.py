@@ -28,7 +28,8 @@ from jobs.portal.equivalences import equivalences
 from jobs.portal.tokens import NotAllowed, Tokens, tokens
 from jobs.pseudonyms import FROM_THE_BEGINNING, Key, make_key, read_key
 from jobs.run import PROJECT, CallError, Refused, Settings
-from jobs.serving_schema import PORTAL, READERS, prepare
+from jobs.serving_schema import prepare
+from schemas.readers import PORTAL, READERS
 from schemas.tables import PUBLICATIONS, PUBLISHED
 
 OCTOBER = date(2026, 10, 1)

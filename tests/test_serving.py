@@ -17,7 +17,8 @@ from psycopg.errors import InsufficientPrivilege
 
 from jobs import embedded, postgres, serving
 from jobs.run import PROJECT, CallError, Refused, Settings
-from jobs.serving_schema import READERS, TABLES, VIEWS, prepare
+from jobs.serving_schema import TABLES, VIEWS, prepare
+from schemas.readers import READERS
 from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, RESTATEMENTS, VERDICTS
 
 OCTOBER, NOVEMBER = date(2026, 10, 1), date(2026, 11, 1)

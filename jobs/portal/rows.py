@@ -15,7 +15,7 @@ from jobs import postgres, serving
 from jobs.portal.page import Account
 from jobs.postgres import speaking
 from jobs.run import CallError, Settings
-from jobs.serving_schema import PORTAL
+from schemas.readers import PORTAL
 from schemas.tables import PUBLISHED
 
 _NAME_KEY = "SELECT set_config('footprint.subscription_key', %s, true)"

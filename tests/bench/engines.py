@@ -52,7 +52,7 @@ def footprint(landing: Landing, bench: Path) -> Run:
     """The pipeline, all stages in one process, into an empty lake and an embedded PostgreSQL of its own."""
     var = bench / "run"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FOOTPRINT_") or k in PASSED_ON}
-    environment["FOOTPRINT_VAR"] = str(var)
+    environment |= {"FOOTPRINT_VAR": str(var), "FOOTPRINT_LOG": "text"}
     _clear(var, environment)
     (var / "landing").mkdir(parents=True)
     (var / "jars").symlink_to(Settings.from_environment().jars.resolve())

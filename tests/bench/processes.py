@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -70,18 +69,16 @@ def measured(command: list[str], environment: dict[str, str], daemons: Callable[
     ``daemons`` names processes that work for it without being its descendants.
     """
     begun, lines = time.monotonic(), list[tuple[float, str]]()
-    with (
-        TemporaryFile() as errors,
-        subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
-    ):
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=PROJECT, env=environment, text=True, errors="replace", **piped) as process:
         watch = _Watch(process.pid, daemons, begun)
         with watch:
             lines.extend((time.monotonic() - begun, line.rstrip()) for line in process.stdout or ())
         _, status, used = os.wait4(process.pid, 0)
         seconds, process.returncode = time.monotonic() - begun, os.waitstatus_to_exitcode(status)
         if process.returncode:
-            errors.seek(0)
-            sys.exit(f"{' '.join(command[:4])} failed: {errors.read()[-2000:].decode(errors='replace')}")
+            said = "\n".join(line for _, line in lines)
+            sys.exit(f"{' '.join(command[:4])} failed: {said[-2000:]}")
     # The kernel knows the most that one process held, also between two samples.
     return Measured(seconds, lines, used.ru_maxrss * _RSS_UNIT, watch.samples)
 

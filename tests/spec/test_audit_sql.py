@@ -12,11 +12,11 @@ import pytest
 
 from jobs.audit_sql import answer, converse, opened
 from jobs.run import CallError, Settings
-from jobs.serving_schema import READERS
 from jobs.serving_schema import TABLES as SERVED_TABLES
 from jobs.serving_schema import VIEWS as SERVED
 from schemas.__main__ import main
 from schemas.dictionary import dictionary
+from schemas.readers import READERS
 from schemas.tables import EVIDENCE_RECEIVED, PUBLICATIONS, RESTATEMENTS, TABLES, VERDICTS
 from schemas.views import VIEWS
 from tests.audit_lake import MONTH, write, write_month

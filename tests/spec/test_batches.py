@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.batches import Batch, latest, visible
+from jobs.batches import Batch, latest, visible, visible_rows
 from schemas.tables import ACCEPTED
 from tests.conftest import rows
 
@@ -31,6 +31,7 @@ BATCHES = [batch(1), batch(2), batch(3, withdrawn=(2,)), batch(4), batch(5, with
 def seen(spark, batches: list[Batch], cutoff: int) -> set[str]:
     found = visible(rows(spark, ACCEPTED, ROWS), batches, cutoff)
     assert found.columns == list(ACCEPTED.names)
+    assert sorted(found.collect()) == sorted(visible_rows(rows(spark, ACCEPTED, ROWS).collect(), batches, cutoff))
     return {bytes(row.record_key).rstrip(b"\0").decode() for row in found.collect()}
 
 

@@ -6,9 +6,12 @@ No command here reaches Spark.
 from __future__ import annotations
 
 import hmac
+import json
+from contextlib import nullcontext
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -144,6 +147,26 @@ def test_a_month_is_four_and_two_digits_and_nothing_else(month):
         usage_month(month)
 
 
+def test_what_was_published_is_written_for_whoever_asked_for_the_result(capsys, monkeypatch, tmp_path):
+    row = {"revision": 2, "publication_id": 3, "subscriptions": 4, "factor_sets": "ONE, TWO", "figures_hash": "ab"}
+    monkeypatch.setattr("jobs.workplace.workplace", lambda *_: nullcontext(SimpleNamespace(lake=None)))
+    monkeypatch.setattr("jobs.stages.run", lambda *_: None)
+    monkeypatch.setattr("jobs.summary.write", lambda *_: None)
+    monkeypatch.setattr("jobs.ledger.current", lambda *_: SimpleNamespace(**row))
+
+    ended = called(capsys, "publish", "--month", "2026-10", "--result", str(tmp_path / "result.json"))
+
+    assert ended == (0, "", "")
+    assert json.loads((tmp_path / "result.json").read_text()) == {
+        "month": "2026-10",
+        "revision": 2,
+        "publication_id": 3,
+        "rows": 4,
+        "factor_sets": ["ONE", "TWO"],
+        "figures_hash": "ab",
+    }
+
+
 # The settings
 
 
@@ -162,13 +185,21 @@ def test_every_setting_has_a_default_on_one_machine(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("FOOTPRINT_LAKES", "x", "FOOTPRINT_LAKES is not a setting; known are FOOTPRINT_BILLING_DAYS, "),
+        ("FOOTPRINT_LAKES", "x", "FOOTPRINT_LAKES is not a setting; known are FOOTPRINT_ALERT_MAIL, "),
         ("FOOTPRINT_SOURCES", "/nowhere", "FOOTPRINT_SOURCES: /nowhere is not a folder"),
         ("FOOTPRINT_FACTORS", "/nowhere", "FOOTPRINT_FACTORS: /nowhere is not a folder"),
         ("FOOTPRINT_LEGAL_TIMEZONE", "Paris", "FOOTPRINT_LEGAL_TIMEZONE: Paris is not an IANA time zone"),
         ("FOOTPRINT_PROVISIONAL_DAYS", "8", "FOOTPRINT_PROVISIONAL_DAYS: '8' is not a whole number from 0 to 7"),
         ("FOOTPRINT_BILLING_DAYS", "33", "FOOTPRINT_BILLING_DAYS: '33' is not a whole number from 0 to 32"),
         ("FOOTPRINT_RESTATEMENT_DAYS", "36", "FOOTPRINT_RESTATEMENT_DAYS: '36' is not a whole number from 0 to 35"),
+        ("FOOTPRINT_LOG", "xml", "FOOTPRINT_LOG: 'xml' is neither text nor json"),
+        (
+            "FOOTPRINT_ALERT_WEBHOOK",
+            "alerts.example.org/token",
+            "FOOTPRINT_ALERT_WEBHOOK: not an address that begins with https://",
+        ),
+        ("FOOTPRINT_ALERT_WEBHOOK", "https:///token", "FOOTPRINT_ALERT_WEBHOOK: not an address that begins with https://"),
+        ("FOOTPRINT_ALERT_MAIL", "a@example.org, night", "FOOTPRINT_ALERT_MAIL: not an address, or several between commas"),
         ("FOOTPRINT_MATERIALITY_GCO2E", "0,5", "FOOTPRINT_MATERIALITY_GCO2E: '0,5' is not an amount of grams such as 0.5"),
     ],
 )

@@ -10,40 +10,36 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyspark.sql import Row
 
-from jobs.evidence import Seen, Used, _days, _received, daily_usage, factors_applied
+from jobs.evidence import Seen, Used, _days, daily_usage, factors_applied, received
 from jobs.meter import Month
 from schemas.tables import ACCEPTED, ESTIMATED, EVIDENCE_FACTORS, EVIDENCE_RECEIVED, FILE_BALANCES
-from tests.conftest import rows
+from tests.conftest import rows, table_of
 
 OCTOBER = date(2026, 10, 1)
 MONTH = Month(OCTOBER, datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 31, 23, tzinfo=UTC), "Europe/Paris")
 
 
-@pytest.mark.spark
-def test_a_file_counts_once_in_the_legal_month_it_closed_in_and_one_without_a_time_in_every_month(spark):
-    balances = """
-        | source  | file_number | records_received | records_accepted | records_rejected | octets_received | octets_records | first_closed_at     | last_closed_at      |
-        | pgw     | 1           | 10               | 9                | 1                | 100             | 100            | 2026-10-02T00:00:00 | 2026-10-03T00:00:00 |
-        | pgw     | 2           | 20               | 20               | 0                | 200             | 200            | 2026-09-30T21:59:59 | 2026-10-31T22:59:59 |
-        | pgw     | 3           | 40               | 40               | 0                | 400             | 400            | 2026-10-31T22:00:00 | 2026-10-31T23:00:00 |
-        | pgw     | 4           | 80               | 80               | 0                | 800             | 800            | 2026-09-30T20:00:00 | 2026-09-30T21:59:59 |
-        | exports | 5           | 160              | 160              | 0                | 1600            | 1600           |                     |                     |
+def test_a_file_counts_once_in_the_legal_month_it_closed_in_and_one_without_a_time_in_every_month():
+    files = table_of(
         """
-    counted: Any = SimpleNamespace(rows=lambda table: rows(spark, table, balances))
+        | source  | file_number | records_received | records_accepted | records_rejected | octets_received | first_closed_at     | last_closed_at      |
+        | pgw     | 1           | 10               | 9                | 1                | 100             | 2026-10-02T00:00:00 | 2026-10-03T00:00:00 |
+        | pgw     | 2           | 20               | 20               | 0                | 200             | 2026-09-30T21:59:59 | 2026-10-31T22:59:59 |
+        | pgw     | 3           | 40               | 40               | 0                | 400             | 2026-10-31T22:00:00 | 2026-10-31T23:00:00 |
+        | exports | 5           | 160              | 160              | 0                | 1600            |                     |                     |
+        """,
+        FILE_BALANCES,
+    )
 
-    found = _received(counted, MONTH)
+    found = received([Row(**row) for row in files.to_pylist()], MONTH)
 
-    # File 3 touches October and closes in November, by the clocks of Paris; file 4 closed in September.
-    shown = {(r.source, r.is_without_time, r.is_of_month): (r.files, r.records_received, r.octets_received) for r in found}
-    assert shown == {
-        ("pgw", False, True): (2, 30, 300),
-        ("pgw", False, False): (1, 40, 400),
-        ("exports", True, True): (1, 160, 1600),
-    }
-    assert {r.records_rejected for r in found if r.source == "pgw" and r.is_of_month} == {1}
-    assert set(EVIDENCE_RECEIVED.names) - {"usage_month", "verdict_id"} <= set(found[0].asDict())
-    assert set(FILE_BALANCES.names) & set(EVIDENCE_RECEIVED.names)
+    # File 3 touches October and closes in November, by the clocks of Paris.
+    shown = {(r["source"], r["is_without_time"]): (r["files"], r["records_received"], r["octets_received"]) for r in found}
+    assert shown == {("pgw", False): (2, 30, 300), ("exports", True): (1, 160, 1600)}
+    assert {r["source"]: r["records_rejected"] for r in found} == {"pgw": 1, "exports": 0}
+    assert set(found[0]) == set(EVIDENCE_RECEIVED.names) - {"usage_month", "verdict_id"}
 
 
 @pytest.mark.spark

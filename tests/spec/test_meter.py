@@ -201,7 +201,7 @@ def test_an_identifier_with_two_holders_at_once_is_refused_by_its_place(spark):
 
 
 def test_subscriptions_that_are_both_fixed_and_mobile_in_the_month_are_counted(spark):
-    from jobs.meter import networks_that_differ
+    from jobs.meter import networks_that_differ, subscribe
 
     assignments = rows(
         spark,
@@ -218,6 +218,10 @@ def test_subscriptions_that_are_both_fixed_and_mobile_in_the_month_are_counted(s
     )
 
     assert networks_that_differ(assignments, OCTOBER) == 1
+    nothing = rows(spark, REJECTED, "| reason |")
+    subscribed = {name(r.subscription_key): r.network for r in subscribe(assignments, nothing, OCTOBER, 7).collect()}
+    assert subscribed == {"ana": None, "ben": "mobile", "cy": "fixed"}
+    assert SUBSCRIBED.column("network").is_required  # so such a month is refused
 
 
 # Records with one key and different content
