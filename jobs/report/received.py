@@ -16,7 +16,7 @@ import duckdb
 from jobs.completeness import gaps
 from jobs.lake_reader import Row, rows, stage_rows
 from jobs.report.flow import Flow, Node
-from schemas.tables import ACCEPTED, COMPLETENESS, COUNTER_BALANCES, DELTAS, FILE_BALANCES, METERED, REJECTED
+from schemas.tables import ACCEPTED, SEQUENCES, COUNTER_BALANCES, DELTAS, FILE_BALANCES, METERED, REJECTED
 from schemas.views import visible
 
 OUTCOMES = ("accepted", "duplicate", "rejected", "out_of_scope")
@@ -178,7 +178,7 @@ def completeness(connection: duckdb.DuckDBPyConnection, published: Mapping[str, 
     days = [first + timedelta(days=n) for n in range((following - first).days)]
     numbered = rows(
         connection,
-        f"""SELECT source, node, day, records, first_sequence, last_sequence FROM {visible(COMPLETENESS.name, cutoff)} AS c
+        f"""SELECT source, node, day, records, first_sequence, last_sequence FROM {visible(SEQUENCES.name, cutoff)} AS c
             WHERE day BETWEEN ? AND ? ORDER BY ALL""",
         [first - timedelta(days=1), following],
     )
