@@ -12,11 +12,10 @@ from deltalake import DeltaTable
 
 from jobs.run import Settings
 from schemas.tables import (
-    ACCEPTED,
     COUNTER_BALANCES,
-    DELTAS,
     ESTIMATED,
     EVIDENCE,
+    EVIDENCE_DAYS,
     FILE_BALANCES,
     PUBLICATIONS,
     REJECTED,
@@ -52,7 +51,7 @@ def write_lake(var: Path, mobile: int = MOBILE, fixed: int = FIXED) -> Settings:
     octets = sum(up + down for each in used(mobile, fixed) for _, _, up, down in each.volumes) + 7  # one that nobody holds
     _balances(settings, octets)
     _september(settings)
-    _completeness(settings, octets)
+    _completeness(settings)
     write(
         settings,
         EVIDENCE,
@@ -144,7 +143,7 @@ def _september(settings: Settings) -> None:
     write(settings, RESTATEMENTS, [change | cause for cause in causes])
 
 
-def _completeness(settings: Settings, octets: int) -> None:
+def _completeness(settings: Settings) -> None:
     """Two network elements: one without a gap, one that misses ten numbers on the 4th and is silent on the 20th."""
     rows: list[dict[str, Any]] = []
     for node in ("PGW-1", "PGW-2"):
@@ -159,11 +158,14 @@ def _completeness(settings: Settings, octets: int) -> None:
                 {"batch": 1, "source": "chf_ts32297", "file_number": 2, "node": node, "day": date(2026, 10, day)} | number
             )
     write(settings, SEQUENCES, rows)
-    interval = {"usage_month": MONTH, "batch": 1, "source": "pgw_pipe", "file_number": 1, "roaming_zone": "home"}
-    closed = [datetime(2026, 10, day, 12, tzinfo=UTC) for day in range(1, 32)]
-    write(settings, ACCEPTED, [interval | {"closed_at": at, "octets_down": 5 if at.day == 9 else 1_000} for at in closed])
-    delta = {"usage_month": MONTH, "revision": 1, "batch_cutoff": 1, "source": "bng_radius", "roaming_zone": "home"}
-    write(settings, DELTAS, [delta | {"closed_at": at, "octets_down": 1_000} for at in closed])
+    days = [date(2026, 10, day) for day in range(1, 32)]
+    seen = [
+        {"source": source, "day": day, "octets": octets, "octets_share_of_median": Decimal(octets) / 1_000}
+        for source in ("pgw_pipe", "bng_radius")
+        for day in days
+        for octets in [5 if (source, day.day) == ("pgw_pipe", 9) else 1_000]
+    ]
+    write(settings, EVIDENCE_DAYS, [{"usage_month": MONTH, "verdict_id": 1} | row for row in seen], "overwrite")
 
 
 def estimated_rows(settings: Settings) -> list[dict[str, Any]]:

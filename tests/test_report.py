@@ -291,7 +291,7 @@ def test_what_files_hold_of_other_months_is_one_amount_in_or_out(settings: Setti
 
 def test_completeness_is_that_of_the_sequence_numbers(settings: Settings, page: Page):
     with reading(settings.lake, TABLES) as connection:
-        found = received.completeness(connection, publication(connection, MONTH, None), "Europe/Paris")
+        found = received.completeness(connection, publication(connection, MONTH, None))
     numbered = [type("Row", (), row) for row in table_of(settings, "sequences")]
     gaps = completeness.gaps(numbered)  # type: ignore[arg-type]
 

@@ -139,7 +139,7 @@ def page(connection: duckdb.DuckDBPyConnection, settings: Settings, published: R
         reasons=_reasons(found),
         unread=found.without_time,
         volumes=_volumes(flow) if flow and flow.links else None,
-        complete=_complete(receipts.completeness(connection, published, zone)),
+        complete=_complete(receipts.completeness(connection, published)),
         distributions=_distributions(connection, published, sums),
         technologies=_technologies(connection, published, sums),
         months=_months(shown_months),
@@ -370,7 +370,7 @@ def _sources(found: receipts.Completeness, heads: Sequence[str]) -> Shown:
             FULL,
             heat(lines, heads),
         ),
-        "Octets of each source and day (UTC) beside the source's median day: a day that fails is seen though nothing numbers it.",
+        "Octets of each source and legal day beside the source's median day: a day that fails is seen though nothing numbers it.",
         Sheet(
             "Volume of sources beside their median day",
             ("Source", "Weakest day", "Of the median", "Days under a tenth of it"),

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +15,7 @@ import duckdb
 from jobs.completeness import gaps
 from jobs.lake_reader import Row, rows, stage_rows
 from jobs.report.flow import Flow, Node
-from schemas.tables import ACCEPTED, COUNTER_BALANCES, DELTAS, FILE_BALANCES, METERED, REJECTED, SEQUENCES
+from schemas.tables import COUNTER_BALANCES, EVIDENCE_DAYS, FILE_BALANCES, METERED, REJECTED, SEQUENCES
 from schemas.views import visible
 
 OUTCOMES = ("accepted", "duplicate", "rejected", "out_of_scope")
@@ -163,7 +162,7 @@ class Completeness:
     nodes: Mapping[tuple[str, str], Mapping[date, tuple[int, int]]]
     """(records, missing) by day, of (source, node)."""
     sources: Mapping[str, Mapping[date, float | None]]
-    """Octets over the source's median day; None on a day without any. No source once the records are erased."""
+    """Octets over the source's median day; None on a day without any."""
 
     def of_node(self, node: tuple[str, str]) -> tuple[int, int]:
         """Records and missing numbers of an element in the month."""
@@ -171,8 +170,8 @@ class Completeness:
         return sum(came for came, _ in by_day), sum(missing for _, missing in by_day)
 
 
-def completeness(connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any], zone: str) -> Completeness:
-    """The month by network element and by source, day by day (UTC), as ``jobs.completeness`` has it."""
+def completeness(connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any]) -> Completeness:
+    """The month by network element (days in UTC) and by source (legal days), day by day, as verify saw it."""
     first, cutoff = published["usage_month"], published["batch_cutoff"]
     following = (first + timedelta(days=31)).replace(day=1)
     days = [first + timedelta(days=n) for n in range((following - first).days)]
@@ -191,26 +190,21 @@ def completeness(connection: duckdb.DuckDBPyConnection, published: Mapping[str, 
         by_day = nodes[gap.source, gap.node]
         by_day[gap.day] = (by_day[gap.day][0], gap.missing + by_day[gap.day][1])
     inside = {node: {day: by_day[day] for day in days if day in by_day} for node, by_day in sorted(nodes.items())}
-    octets = _octets_by_day(connection, published)
-    return Completeness(days, {node: by_day for node, by_day in inside.items() if by_day}, _over_median(octets, days))
+    sources = _over_median(connection, published, days)
+    return Completeness(days, {node: by_day for node, by_day in inside.items() if by_day}, sources)
 
 
-def _octets_by_day(connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any]) -> list[Row]:
-    columns = "source, closed_at, octets_up, octets_down"
-    return rows(
+def _over_median(
+    connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any], days: Sequence[date]
+) -> dict[str, dict[date, float | None]]:
+    """As the verdict that let the month pass saw it: the records themselves are too many to look at, and go."""
+    seen = rows(
         connection,
-        f"""SELECT source, CAST(timezone('UTC', closed_at) AS DATE) AS day, sum(octets_up::HUGEINT + octets_down) AS octets FROM (
-                SELECT {columns} FROM {visible(ACCEPTED.name, published["batch_cutoff"])} AS a WHERE usage_month = ?
-                UNION ALL SELECT {columns} FROM {stage_rows(DELTAS, published)} AS d
-            ) GROUP BY ALL ORDER BY ALL""",
-        [published["usage_month"]],
+        f"""SELECT source, day, octets_share_of_median AS share FROM {EVIDENCE_DAYS.name}
+            WHERE verdict_id = ? AND octets_share_of_median IS NOT NULL ORDER BY ALL""",
+        [published["verdict_id"]],
     )
-
-
-def _over_median(octets: Sequence[Row], days: Sequence[date]) -> dict[str, dict[date, float | None]]:
-    found: dict[str, dict[date, float | None]] = {}
-    for source in sorted({row["source"] for row in octets}):
-        by_day = {row["day"]: int(row["octets"]) for row in octets if row["source"] == source}
-        if middle := median(by_day.values()):
-            found[source] = {day: by_day[day] / middle if by_day.get(day) else None for day in days}
+    found: dict[str, dict[date, float | None]] = {row["source"]: dict.fromkeys(days) for row in seen}
+    for row in seen:
+        found[row["source"]][row["day"]] = float(row["share"]) or None
     return found
