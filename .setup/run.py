@@ -4,8 +4,8 @@
     .venv/bin/python .setup/run.py 2026-01 2026-12
 
 Of several months, oldest first, those that are published are left alone, and the first that fails ends it, since counters that
-only grow are counted on from month to month. Run again, it goes on there. Without landing files of one's own the months are made
-up first. Airflow's chatter goes to var/log/run.log.
+only grow are counted on from month to month. Run again, it goes on there. A single month is made up first where there are no
+landing files of one's own. Airflow's chatter goes to var/log/run.log.
 """
 
 # ruff: noqa: T201 (a command speaks on the terminal)
@@ -36,8 +36,8 @@ DEMO = ("--subscriptions", "2000", "--seed", "1", "--formats", "delimited,ts3229
 def main(first: str, last: str = "") -> None:
     """Make the demonstration where it is wanted, run the months, show what was published."""
     months = months_between(first, last or first)
-    for month in months:
-        make_demo(month)
+    if not last:
+        make_demo(first)
     LOG.unlink(missing_ok=True)
     left = without_published(months) if last else months
     while left:

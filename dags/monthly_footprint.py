@@ -20,6 +20,7 @@ does the same on one machine, without a scheduler.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pendulum
@@ -32,7 +33,7 @@ from dags.stage import DEFAULTS, PUBLISHED, StageOperator
 from jobs.launch import STAGES
 
 WAITED_FOR = "{{ (dag_run.data_interval_end or dag_run.run_after) + macros.timedelta(days=params.late_days) }}"
-WAIT = """Waits `late_days` days after the month's end for late records. A run by hand does not wait.
+WAIT = """Waits `late_days` days after the month's end for late records. A run by hand or of an old month does not wait.
 
 In a backfill, a month whose month before failed ends here: counters that only grow are counted on from month to month.
 """
@@ -95,6 +96,8 @@ def before_the_wait(context: Any) -> None:
                 f"{dag_run.data_interval_start:%Y-%m} waits for {before.data_interval_start:%Y-%m}, which is {before.state}: "
                 "put that right and run the backfill again"
             )
+    if dag_run.data_interval_end + timedelta(days=context["params"]["late_days"]) <= datetime.now(UTC):
+        raise AirflowSkipException("the days of waiting for late records have passed")
 
 
 monthly_footprint()

@@ -61,6 +61,7 @@ def dag_run(start=None, end=None):
     )
 
 
+LONG_AGO, FAR_AHEAD = datetime(2020, 1, 1, tzinfo=UTC), 2090
 OCTOBER = dag_run(start=datetime(2026, 10, 1, tzinfo=UTC), end=datetime(2026, 11, 1, tzinfo=UTC))
 
 
@@ -168,8 +169,16 @@ def test_a_scheduled_run_waits_for_late_records_until_days_after_its_month(dag, 
 
     context = {"dag_run": OCTOBER, "params": {"usage_month": None, "late_days": 5}, "macros": MacrosAccessor()}
 
-    module.before_the_wait(context)
+    module.before_the_wait(context | {"dag_run": month_run(3, run_type="scheduled")})
     assert dag.get_task("late_records").render_template(module.WAITED_FOR, context) == "2026-11-06 00:00:00+00:00"
+
+
+@needs_airflow
+def test_a_month_whose_days_of_waiting_have_passed_does_not_wait(module):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    with pytest.raises(AirflowSkipException, match="have passed"):
+        module.before_the_wait({"params": {"usage_month": None, "late_days": 5}, "dag_run": dag_run(end=LONG_AGO)})
 
 
 @needs_airflow
@@ -296,8 +305,8 @@ def test_every_task_is_documented_by_its_stage(airflow_home):
 
 def month_run(month, state="queued", run_type="backfill"):
     return SimpleNamespace(
-        data_interval_start=datetime(2026, month, 1, tzinfo=UTC),
-        data_interval_end=datetime(2026, month + 1, 1, tzinfo=UTC),
+        data_interval_start=datetime(FAR_AHEAD, month, 1, tzinfo=UTC),
+        data_interval_end=datetime(FAR_AHEAD, month + 1, 1, tzinfo=UTC),
         state=state,
         run_type=run_type,
     )
@@ -305,13 +314,13 @@ def month_run(month, state="queued", run_type="backfill"):
 
 def before_the_wait(module, run, previous):
     ti = SimpleNamespace(get_previous_dagrun=lambda: previous)
-    module.before_the_wait({"params": {"usage_month": None}, "dag_run": run, "ti": ti})
+    module.before_the_wait({"params": {"usage_month": None, "late_days": 5}, "dag_run": run, "ti": ti})
 
 
 @needs_airflow
 @pytest.mark.parametrize("state", ["failed", "running", "queued"])
 def test_a_month_of_a_backfill_fails_while_the_month_before_it_is_not_done(module, state):
-    with pytest.raises(module.MonthBefore, match=f"2026-03 waits for 2026-02, which is {state}: put that right"):
+    with pytest.raises(module.MonthBefore, match=f"2090-03 waits for 2090-02, which is {state}: put that right"):
         before_the_wait(module, month_run(3), month_run(2, state))
 
 

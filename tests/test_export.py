@@ -391,7 +391,11 @@ def called(monkeypatch: pytest.MonkeyPatch, capsys: Any, settings: Settings, *ar
         (("csv", "--table", "published", "--month", "2026-09"), 1, "refused: nothing is published for 2026-09"),
         (("tmf677", "--month", "2026-09"), 2, "error: --out: out.csv ends neither with .jsonl"),
         (("tmf677",), 2, "error: export tmf677 needs --month, and has no --table"),
-        (("parquet", "--table", "accepted"), 2, "error: export parquet needs --table, one of published, received_balance"),
+        (
+            ("parquet", "--table", "accepted"),
+            2,
+            "error: export parquet needs --table, one of published, publications, corrections, received_balance",
+        ),
         (("csv", "--table", "published", "--subscription", "x"), 2, "error: export csv needs --table"),
     ],
 )

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,10 +84,11 @@ billing()
 
 
 class Told:
-    """What a webhook and a mail server on this machine were sent."""
+    """What a webhook, a server of lineage and a mail server on this machine were sent."""
 
     def __init__(self) -> None:
         self.posts: list[dict[str, object]] = []
+        self.lineage: list[dict[str, object]] = []
         self.mails: list[str] = []
 
 
@@ -109,7 +111,8 @@ def people() -> Iterator[tuple[Told, dict[str, str]]]:
 
     class Webhook(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            told.posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            to = {"/alert": told.posts, "/api/v1/lineage": told.lineage}[self.path]
+            to.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(204)
             self.end_headers()
 
@@ -313,6 +316,17 @@ def test_lineage_describes_the_columns_of_a_table_as_the_schemas_do(backfill, li
 # --- under the scheduler ------------------------------------------------------------------------------------------------
 
 
+AIRFLOW_COMMANDS = """
+import sys
+from airflow.cli.cli_parser import get_parser
+
+for command in sys.argv[1:]:
+    call = get_parser().parse_args(command.split())
+    call.func(call)
+"""
+"""Several of Airflow's commands in one process: each would import Airflow anew."""
+
+
 @pytest.fixture(scope="module")
 def scheduled(tmp_path_factory):
     """`airflow backfill create` of three months under the scheduler, beside a DAG that waits for them. February is refused.
@@ -328,25 +342,31 @@ def scheduled(tmp_path_factory):
     settings = prepared(folder) | {
         "REFUSED_MONTH": "2026-02", "FOOTPRINT_BILLING_DAYS": "0", "BILLED": str(folder / "billed"), "AIRFLOW_PORT": str(port),
     }  # fmt: skip
-    airflow = (
-        f"export AIRFLOW__CORE__DAGS_FOLDER='{folder}/dags' AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION=False"
-        " && airflow db migrate && airflow dags reserialize"
-        " && airflow backfill create --dag-id monthly_footprint --from-date 2026-01-01 --to-date 2026-03-01"
-        " --max-active-runs 1 --reprocess-behavior failed && exec airflow standalone"
-    )
+    dags = f"export AIRFLOW__CORE__DAGS_FOLDER='{folder}/dags'"
+    asked = [
+        "db migrate",
+        "dags reserialize",
+        "dags unpause --yes billing",
+        "backfill create --dag-id monthly_footprint --from-date 2026-01-01 --to-date 2026-03-01"
+        " --max-active-runs 1 --reprocess-behavior failed",
+    ]
+    runs = "SELECT state FROM dag_run WHERE dag_id = 'monthly_footprint' AND run_type = 'backfill' ORDER BY logical_date"
     with people() as (told, settings_of_people), (folder / "airflow.log").open("w") as log:
-        running = subprocess.Popen(
-            shell(folder, airflow), cwd=PROJECT, env=settings | settings_of_people, stdout=log, stderr=log, process_group=0
-        )
-        runs = "SELECT state FROM dag_run WHERE dag_id = 'monthly_footprint' AND run_type = 'backfill' ORDER BY logical_date"
+        settings["FOOTPRINT_LINEAGE"] = settings_of_people["FOOTPRINT_ALERT_WEBHOOK"].removesuffix("/alert")
+        options = {"cwd": PROJECT, "env": settings | settings_of_people, "stdout": log, "stderr": log}
+        subprocess.run([*shell(folder, f'{dags} && python -P -c "$0" "$@"'), AIRFLOW_COMMANDS, *asked], check=True, **options)
+        running = subprocess.Popen(shell(folder, f"{dags} && exec airflow standalone"), process_group=0, **options)
         try:
-            deadline = time.monotonic() + 420
-            while running.poll() is None and time.monotonic() < deadline:
-                time.sleep(1)
-                with suppress(sqlite3.OperationalError):  # before the metadata is there
-                    ended = [state for (state,) in metadata(folder, runs)]
-                    if ended == ["success", "failed", "failed"] and (folder / "billed").is_file() and overdue(told):
-                        break
+            wait_until(running, lambda: answers(port))  # a task that begins before fails, and is tried again a minute later
+            metadata(folder, "UPDATE dag SET is_paused = 0 WHERE dag_id = 'monthly_footprint'")
+            wait_until(
+                running,
+                lambda: (
+                    metadata(folder, runs) == [("success",), ("failed",), ("failed",)]
+                    and (folder / "billed").is_file()
+                    and overdue(told)
+                ),
+            )
             yield SimpleNamespace(folder=folder, told=told, states=[state for (state,) in metadata(folder, runs)])
         finally:
             with suppress(ProcessLookupError):
@@ -354,6 +374,19 @@ def scheduled(tmp_path_factory):
                 time.sleep(2)
                 os.killpg(running.pid, signal.SIGKILL)
             running.wait()
+
+
+def wait_until(running, is_so, seconds=420):
+    """Return when it is so, when the process has ended, or when it was long enough: the tests say what is missing."""
+    deadline = time.monotonic() + seconds
+    while running.poll() is None and time.monotonic() < deadline and not is_so():
+        time.sleep(1)
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/version", timeout=5):
+        return True
+    return False
 
 
 def overdue(told: Told) -> list[dict[str, object]]:
@@ -386,13 +419,18 @@ def test_a_month_that_is_not_published_when_it_is_due_is_told(scheduled):
     assert "publication was due at" in posts[0]["reason"]
 
 
+def test_lineage_goes_to_a_server_too(scheduled):
+    told = {(event["job"]["name"], event["eventType"]) for event in scheduled.told.lineage}
+
+    assert {("monthly_footprint.publish", "COMPLETE"), ("monthly_footprint.accept", "FAIL")} <= told
+
+
 # --- without a run ------------------------------------------------------------------------------------------------------
 
 
 def test_every_table_is_written_by_a_stage_that_says_so():
     written = {name for flow in FLOWS.values() for name in flow.writes}
 
-    assert {table.name for table in TABLES} - written == {"keys", "factors"}
-    assert {name for flow in FLOWS.values() for name in (*flow.reads, *flow.writes)} - {table.name for table in TABLES} == {
-        "landing", "footprint.published",
-    }  # fmt: skip
+    assert {table.name for table in TABLES} - written == {"keys"}
+    named = {name for flow in FLOWS.values() for name in (*flow.reads, *flow.writes)}
+    assert named - {table.name for table in TABLES} == {"landing", "factors", "footprint.published"}

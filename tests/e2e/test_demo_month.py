@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from jobs.launch import STAGES
 from jobs.run import PROJECT, Settings
+from schemas.flow import FLOWS
 
 pytest.importorskip("airflow")
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -94,6 +97,25 @@ def test_airflow_ran_every_stage_and_the_terminal_told_what_came_of_it(place):
     for stage in ("land", "accept", "meter", "estimate", "verify", "publish"):
         assert re.search(rf"\d+ s  {stage} ", printed), stage
     assert "fit to publish" in printed
+
+
+def test_the_event_of_the_published_asset_has_what_the_ledger_has(place):
+    with sqlite3.connect(place / "airflow" / "airflow.db") as metadata:
+        ((extra,),) = metadata.execute("SELECT extra FROM asset_event")
+    (publication,) = table(place, "publications")
+
+    assert json.loads(extra) == {
+        "month": MONTH,
+        "rows": len(table(place, "published")),
+        "factor_sets": [publication["factor_sets"]],
+        **{name: publication[name] for name in ("revision", "publication_id", "figures_hash")},
+    }
+
+
+def test_the_tables_a_run_leaves_are_those_its_stages_are_said_to_write(place):
+    said = {name for stage in STAGES for name in FLOWS[stage].writes}
+
+    assert {folder.name for folder in (place / "lake").iterdir()} - said == {"keys"}
 
 
 def test_nothing_a_run_leaves_on_disk_names_a_subscriber_or_a_key(place):

@@ -6,9 +6,12 @@ No command here reaches Spark.
 from __future__ import annotations
 
 import hmac
+import json
+from contextlib import nullcontext
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -142,6 +145,26 @@ def test_a_month_is_its_first_day():
 def test_a_month_is_four_and_two_digits_and_nothing_else(month):
     with pytest.raises(CallError):
         usage_month(month)
+
+
+def test_what_was_published_is_written_for_whoever_asked_for_the_result(capsys, monkeypatch, tmp_path):
+    row = {"revision": 2, "publication_id": 3, "subscriptions": 4, "factor_sets": "ONE, TWO", "figures_hash": "ab"}
+    monkeypatch.setattr("jobs.workplace.workplace", lambda *_: nullcontext(SimpleNamespace(lake=None)))
+    monkeypatch.setattr("jobs.stages.run", lambda *_: None)
+    monkeypatch.setattr("jobs.summary.write", lambda *_: None)
+    monkeypatch.setattr("jobs.ledger.current", lambda *_: SimpleNamespace(**row))
+
+    ended = called(capsys, "publish", "--month", "2026-10", "--result", str(tmp_path / "result.json"))
+
+    assert ended == (0, "", "")
+    assert json.loads((tmp_path / "result.json").read_text()) == {
+        "month": "2026-10",
+        "revision": 2,
+        "publication_id": 3,
+        "rows": 4,
+        "factor_sets": ["ONE", "TWO"],
+        "figures_hash": "ab",
+    }
 
 
 # The settings
