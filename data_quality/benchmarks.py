@@ -6,13 +6,14 @@ import tomllib
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 BENCHMARKS = Path(__file__).with_name("benchmarks.toml")
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One published figure, of the measure of a rule and a network."""
+    """One published figure of a measure and a network, ``all`` for a whole sector."""
 
     measure: str
     network: str
@@ -23,7 +24,7 @@ class Benchmark:
     mark: str
 
 
-def read_benchmarks(path: Path = BENCHMARKS) -> list[Benchmark]:
-    """Every published figure."""
-    declared = tomllib.loads(path.read_text(encoding="utf-8"))["published"]
+def read_benchmarks(kind: Literal["published", "energy", "sector"] = "published", path: Path = BENCHMARKS) -> list[Benchmark]:
+    """Figures of a kind: ``published`` are of measures that a rule judges, ``energy`` for each gigabyte, ``sector`` totals."""
+    declared = tomllib.loads(path.read_text(encoding="utf-8"))[kind]
     return [Benchmark(**entry | {"value": Decimal(entry["value"])}) for entry in declared]

@@ -29,6 +29,7 @@ class Hypothesis(Entry):
     id: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     text: Text
     owner: Text
+    owner_is_placeholder: bool = False
     reason: Text
     valid_from: Month
     valid_until: Month | None = None

@@ -31,13 +31,13 @@ from jobs.spark import in_tasks
 from jobs.workplace import Workplace
 from schemas.source import CounterSource, Source, SubscriptionSource
 from schemas.table import Table
-from schemas.tables import ACCEPTED, BATCHES, COMPLETENESS, FILE_BALANCES, READINGS, REJECTED, SUBSCRIPTIONS
+from schemas.tables import ACCEPTED, BATCHES, FILE_BALANCES, READINGS, REJECTED, SEQUENCES, SUBSCRIPTIONS
 
 BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
 _FILLED = {"usage": ACCEPTED, "counters": READINGS, "subscriptions": SUBSCRIPTIONS}
 """The table that each kind of source fills."""
-_TABLES = (ACCEPTED, READINGS, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, COMPLETENESS)
+_TABLES = (ACCEPTED, READINGS, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, SEQUENCES)
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _run_batch(workplace: Workplace, batch: Batch) -> Done:
         lake.append_rows(FILE_BALANCES, balances, batch.number, base[FILE_BALANCES.name])
         sequences = [row for reading in read for row in reading.completeness(batch)]
         if sequences:
-            lake.append_rows(COMPLETENESS, sequences, batch.number, base[COMPLETENESS.name])
+            lake.append_rows(SEQUENCES, sequences, batch.number, base[SEQUENCES.name])
     _log(workplace, batch, "committed")
     return Done(batch.number, balances, {number: fault for reading in read for number, fault in reading.faults.items()})
 

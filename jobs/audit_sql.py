@@ -18,8 +18,8 @@ import pyarrow as pa
 from jobs.export import inert
 from jobs.lake_reader import reading
 from jobs.run import CallError, Settings
-from schemas.tables import TABLES
-from schemas.views import VIEWS
+from schemas.tables import PUBLICATIONS, TABLES
+from schemas.views import OF_PUBLICATIONS, VIEWS
 
 _MOST_ROWS = 10_000
 """Rows that are laid out as a table; all go out as CSV."""
@@ -34,12 +34,20 @@ def opened(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with the lake's tables, the audit views and ``dictionary``, which says what each column means."""
     with reading(settings.lake, TABLES) as connection:
         connection.register("dictionary", _dictionary())
+        for table in OF_PUBLICATIONS:
+            _show_published(connection, table.name)
         for view in VIEWS:
-            query = view.sql(legal_timezone=settings.legal_timezone.key)
-            connection.execute(f"CREATE TEMP VIEW {view.name} AS {query}")
+            connection.execute(f"CREATE TEMP VIEW {view.name} AS {view.sql()}")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield connection
+
+
+def _show_published(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Leave out rows that a run wrote and was cut short before the ledger had their publication: they were never published."""
+    connection.execute(f"ALTER VIEW {name} RENAME TO written_{name}")
+    ledger = f"SELECT publication_id FROM {PUBLICATIONS.name}"
+    connection.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM written_{name} WHERE publication_id IN ({ledger})")
 
 
 def _dictionary() -> pa.Table:

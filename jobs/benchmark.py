@@ -6,13 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from math import prod
 
 from data_quality.benchmarks import Benchmark, read_benchmarks
 from data_quality.ratios import ratios
 from data_quality.rules import MARKS, Rule, read_rules, rule_for
-from factors.expression import DECIMAL_GIGABYTE
-from jobs.lake_reader import publication, reading, rows
+from factors.catalogue import FactorSet
+from factors.expression import DECIMAL_GIGABYTE, per_decimal_gigabyte
+from factors.reading import FactorError
+from factors.registry import load
+from jobs.lake_reader import Row, publication, reading, rows
 from jobs.run import Refused, Settings
+from schemas.source import Network
 from schemas.tables import PUBLICATIONS, REVISIONS
 
 _WORDS = {
@@ -21,6 +26,7 @@ _WORDS = {
     "subscription_gco2e_per_subscription": "B: grams of the subscription",
     "mean_gco2e_per_subscription": "footprint of a subscription",
 }
+_ENERGY = "kWh/GB"
 
 
 @dataclass(frozen=True)
@@ -96,12 +102,78 @@ def benchmark(settings: Settings, usage_month: date, revision: int | None = None
             for other, share in own.beside:
                 beside = f"own is {share:.2f} of it; {MARKS[other.mark]}: {other.source}"
                 yield f"    {other.of:<66}{said(other.value):>8}  {beside}"
+    yield from _energy(settings, published, [row["network"] for row in sums])
+    yield from _sector(sums)
     yield ""
     yield "where the bands come from"
     for rule in read_rules().values():
         if rule.mark and rule.name in _WORDS:
             yield f"  {rule.network}, {_WORDS[rule.name]}: {rule.source} ({MARKS[rule.mark]})"
-    yield "No energy for each GB is shown: the pipeline knows grams, not kilowatt-hours."
+
+
+def _energy(settings: Settings, published: Row, networks: Sequence[Network]) -> Iterator[str]:
+    """Electricity for each gigabyte: what the factors in force state, if they do, beside what others published."""
+    month, known_on = published["usage_month"], published["published_at"].date()
+    try:
+        sets = load(settings.factors).sets
+    except FactorError as error:
+        raise Refused(str(error)) from None
+    yield ""
+    yield "electricity for each GB, use phase only"
+    for network in networks:
+        stated = None
+        for name in published["factor_sets"].split(", "):
+            stated = energy_per_gigabyte(sets[name], network, month, known_on) if name in sets else None
+            if stated is None:
+                yield f"  {network}, own: not known. {name} states grams, not electricity"
+            else:
+                yield (
+                    f"  {network}, as {name} states it of the volume: {said(stated.kilowatt_hours)} kWh/GB, "
+                    f"{said(stated.gco2e)} gCO2e/GB (network carbon intensity of ITU-T L.1333)"
+                )
+        for other in (other for other in read_benchmarks("energy") if other.network == network):
+            beside = f"own is {stated.kilowatt_hours / other.value:.2f} of it; " if stated else ""
+            yield f"    {other.of:<74}{other.value:>8}  {other.unit}; {beside}{MARKS[other.mark]}: {other.source}"
+    yield "  ITU-T L.1333 divides the carbon of the network's operation by its traffic. An own figure needs the electricity that"
+    yield "  the network was metered to use, which no usage record holds. No operator's figure by that definition was found."
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Electricity for each gigabyte, and the grams of it."""
+
+    kilowatt_hours: Decimal
+    gco2e: Decimal
+
+
+def energy_per_gigabyte(factor_set: FactorSet, network: Network, month: date, as_of: date) -> Energy | None:
+    """The electricity of 10^9 octets that a set's volume factor states, and its carbon; None where it states grams alone."""
+    value = factor_set.in_force(network, "volume", month, as_of)
+    kilowatt_hours, gco2e = Decimal(0), Decimal(0)
+    for term in value.term if value else ():
+        parts = [part for part in (factor_set.parameter_in_force(name, month, as_of) for name in term.times) if part]
+        if energy := [part.amount for part in parts if part.unit == _ENERGY]:
+            kilowatt_hours += prod(energy, start=Decimal(1))
+            gco2e += prod((part.amount for part in parts), start=Decimal(1))
+    if not kilowatt_hours:
+        return None
+    return Energy(*(per_decimal_gigabyte(each, factor_set.gb_basis) for each in (kilowatt_hours, gco2e)))
+
+
+def _sector(sums: Sequence[Row]) -> Iterator[str]:
+    """Twelve times the month beside totals of the sector."""
+    kilotonnes = 12 * sum((row["grams"] for row in sums), Decimal(0)) / 10**9
+    yield ""
+    yield f"totals of the French sector in a year; twelve times the own month is {_short(kilotonnes)} ktCO2e"
+    for other in read_benchmarks("sector"):
+        beside = f"own is {_short(100 * kilotonnes / other.value)} % of it; " if other.unit == "ktCO2e" else "own is not known; "
+        yield f"    {other.of:<74}{other.value:>8,}  {other.unit}; {beside}{MARKS[other.mark]}: {other.source}"
+    yield "  They do not reconcile: 4.1 kg a month on 30.6 million fixed lines alone would be 1,505 kt, more than the life cycle"
+    yield "  of all networks; and scope 1 and 2 leave out what a life cycle counts. Orders of magnitude, not limits."
+
+
+def _short(value: Decimal) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2g}"
 
 
 def said(value: Decimal | None) -> str:

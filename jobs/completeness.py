@@ -12,14 +12,14 @@ from pyspark.sql import Row
 
 from jobs.batches import AsOf
 from jobs.meter import Month
-from schemas.tables import COMPLETENESS, FILE_BALANCES
+from schemas.tables import FILE_BALANCES, SEQUENCES
 
 RESET_GAP = 1_000_000
 """A gap of more numbers than this is a counter that began anew, or went round, not records that were lost."""
 
 
 class Numbered(Protocol):
-    """A row of ``completeness``."""
+    """A row of ``sequences``."""
 
     source: str
     node: str
@@ -62,10 +62,15 @@ def gaps(rows: Iterable[Numbered]) -> list[Gap]:
     return found
 
 
+def numbered_in_month(counted: AsOf, month: Month) -> list[Row]:
+    """Rows of ``sequences`` of the files that count, of days that lie in a month or touch it."""
+    inside = (pc.field("day") >= month.begin.date()) & (pc.field("day") <= month.end.date())
+    return counted.few(SEQUENCES, inside)
+
+
 def gaps_of_month(counted: AsOf, month: Month) -> list[Gap]:
     """Gaps of the files that count, of days that lie in a month or touch it."""
-    inside = (pc.field("day") >= month.begin.date()) & (pc.field("day") <= month.end.date())
-    return gaps(counted.few(COMPLETENESS, inside))
+    return gaps(numbered_in_month(counted, month))
 
 
 def files_of_month(counted: AsOf, month: Month) -> list[Row]:

@@ -16,6 +16,7 @@ from factors.registry import Registry, factors_id, in_force, load
 from jobs import recompute
 from jobs.lake_reader import Row, inputs, publication, reading, rows, stage_rows
 from jobs.provenance import provenance
+from jobs.restated import Restatement, restatement
 from jobs.run import Refused, Settings
 from schemas.tables import (
     ACCEPTED,
@@ -23,12 +24,14 @@ from schemas.tables import (
     DELTAS,
     ERASURES,
     ESTIMATED,
+    EVIDENCE_FACTORS,
     FILE_BALANCES,
     KEYS,
     LANDED,
     METERED,
     PUBLICATIONS,
     REJECTED,
+    RESTATEMENTS,
     REVISIONS,
     SUBSCRIBED,
     SUBSCRIPTIONS,
@@ -37,7 +40,7 @@ from schemas.tables import (
 
 TABLES = (
     *(LANDED, BATCHES, ACCEPTED, DELTAS, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, METERED, SUBSCRIBED, ESTIMATED),
-    *(VERDICTS, REVISIONS, PUBLICATIONS, KEYS, ERASURES),
+    *(VERDICTS, EVIDENCE_FACTORS, REVISIONS, PUBLICATIONS, RESTATEMENTS, KEYS, ERASURES),
 )
 _COMPARED = ("quantity", "factor_id", "gco2e_per_unit", "gco2e", "gco2e_low", "gco2e_high", "factor_set", "method_id")
 
@@ -54,6 +57,9 @@ class Explanation:
     subscribed: Row
     provenance: Mapping[str, Any]
     hypotheses: Sequence[Row]
+    restatement: Restatement | None
+    earlier: Row | None
+    """Its row of the revision before; None of the first, or if it had none there."""
     differences: Sequence[str]
 
     @property
@@ -156,13 +162,22 @@ def of_row(
         found.subscribed,
         provenance(connection, settings, published, bytes.fromhex(subscription_key), found.metered),
         _taken_for_granted(settings, published["usage_month"]),
+        restatement(connection, published),
+        _earlier(connection, published, subscription_key),
         found.differences,
     )
 
 
+def _earlier(connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any], subscription_key: str) -> Row | None:
+    """What was published of a subscription in the revision before."""
+    query = f"SELECT * FROM {REVISIONS.name} WHERE usage_month = ? AND publication_id = ? AND subscription_key = ?"
+    found = rows(connection, query, [published["usage_month"], published["supersedes_publication_id"], subscription_key])
+    return found[0] if found else None
+
+
 def _taken_for_granted(settings: Settings, usage_month: date) -> list[Row]:
     """The hypotheses in force for the month."""
-    told = {"id", "text", "owner", "expires"}
+    told = {"id", "text", "owner", "owner_is_placeholder", "expires"}
     return [hypothesis.model_dump(mode="json", include=told) for hypothesis in hypotheses_of(settings.factors, usage_month)]
 
 

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from jobs import restated
 from jobs.explain import Explanation
 
 _CODES = {"V": "read in the primary text", "V2": "known through a secondary source only", "D": "own arithmetic", "?": "contested"}
@@ -30,12 +31,20 @@ def as_json(explained: Explanation) -> str:
             "hypotheses": explained.hypotheses,
             "publication": {k: v for k, v in published.items() if k != "rows_hash"},
             "verdict": explained.verdict,
+            "restatement": _restatement(explained),
             "recomputed": {"agrees": explained.agrees, "differences": explained.differences},
         },
         ensure_ascii=False,
         indent=2,
         default=_plain,
     )
+
+
+def _restatement(explained: Explanation) -> Mapping[str, Any] | None:
+    if explained.restatement is None:
+        return None
+    sentences = [*restated.in_words(explained.restatement), restated.of_row(explained.earlier, explained.row)]
+    return {"text": sentences, "causes": explained.restatement.causes, "published_before": explained.earlier}
 
 
 def _plain(value: Any) -> str:
@@ -66,11 +75,23 @@ def in_words(explained: Explanation) -> Iterator[str]:
     yield ""
     yield "hypotheses     taken for granted in the month; footprint hypotheses says why"
     for each in explained.hypotheses:
-        yield f"  {each['id']}: {each['text']} ({each['owner']}, until {each['expires']})"
+        owner = f"{each['owner']}, which is a placeholder" if each["owner_is_placeholder"] else each["owner"]
+        yield f"  {each['id']}: {each['text']} ({owner}; until {each['expires']})"
     yield ""
     yield from _table("publication", _publication(explained))
     yield ""
+    yield from _restated(explained)
     yield from _verdict_of_second_path(explained)
+
+
+def _restated(explained: Explanation) -> Iterator[str]:
+    """What the revision changed, of a month that was restated."""
+    if explained.restatement is None:
+        return
+    yield "restatement"
+    for sentence in (*restated.in_words(explained.restatement), restated.of_row(explained.earlier, explained.row)):
+        yield f"  {sentence}"
+    yield ""
 
 
 def _published(explained: Explanation) -> Mapping[str, str]:
@@ -149,6 +170,7 @@ def _publication(explained: Explanation) -> Mapping[str, str]:
         "reason": published["reason"],
         "verdict": f"{verdict['verdict_id']}: {judged}; {verdict['summary']}",
         "code version": published["code_version"],
+        "packages": f"lock sha256 {published['lock_hash']}" if published["lock_hash"] else "not known",
         "factors": f"{published['factors_id']} ({published['factor_sets']})",
         "records up to": f"batch {published['batch_cutoff']}",
         "figures hash": published["figures_hash"],

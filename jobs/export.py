@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from jobs.lake_reader import publication, reading, streamed
-from jobs.legal_calendar import months_before
 from jobs.run import CallError, Refused, Settings
 from schemas.dictionary import unit
 from schemas.odcs import CONTRACT_OF
@@ -63,8 +62,6 @@ class Rows:
 def opened(settings: Settings, name: str, usage_month: date | None, subscription_key: str | None = None) -> Iterator[Rows]:
     """The rows of a table or an audit view: those of a month, or all; of ``published``, what is published now.
 
-    A row of a view without ``usage_month`` belongs to the month of its ``day``.
-
     Raises:
         Refused: nothing is published for the month.
         CallError: a month is named, and the rows of the view belong to none.
@@ -77,7 +74,7 @@ def opened(settings: Settings, name: str, usage_month: date | None, subscription
             if view is None or large in view.reads:
                 connection.register(large.name, streamed(settings.lake, large, usage_month))
         if view:
-            source = f"({view.sql(legal_timezone=settings.legal_timezone.key)})"
+            source = f"({view.sql()})"
         elif table is PUBLISHED:
             # What the ledger says is published: the table `published` follows it, after a moment.
             source = REVISIONS.name
@@ -101,8 +98,6 @@ def _current(connection: duckdb.DuckDBPyConnection, usage_month: date | None) ->
 def _of_month(table: Table, usage_month: date) -> str:
     if "usage_month" in table.names:
         return f"usage_month = DATE '{usage_month}'"
-    if "day" in table.names:
-        return f"day >= DATE '{usage_month}' AND day < DATE '{months_before(usage_month, -1)}'"
     raise CallError(f"--month: the rows of {table.name} belong to no month; leave it out, and all are written")
 
 

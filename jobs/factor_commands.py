@@ -196,9 +196,9 @@ def _facts(entry: dict[str, Any]) -> list[str]:
         if isinstance(value, dict):
             lines += [f"{name}:", *[f"  {line}" for line in _facts(value)]]
         elif isinstance(value, list):
-            lines += [f"{name:<18}{item}" for item in value]
+            lines += [f"{name:<17} {item}" for item in value]
         elif value not in (None, ""):
-            lines.append(f"{name:<18}{value}")
+            lines.append(f"{name:<17} {value}")
     return lines
 
 

@@ -95,9 +95,18 @@ def _sums(accepted: DataFrame) -> dict[str, tuple[int, int]]:
     return {row.source: (row.records, row.octets) for row in rows}
 
 
-def erased(lake: Lake, usage_month: date) -> Row | None:
-    """The first erasure of a month's records or figures; None if it is whole."""
-    rows = [row for row in lake.small(ERASURES) if row.usage_month == usage_month]
+def records_erased(lake: Lake, usage_month: date) -> Row | None:
+    """The first erasure of a month's records; None if they are there. What was metered of them stays."""
+    return _first_erasure(lake, usage_month, are_records=True)
+
+
+def figures_erased(lake: Lake, usage_month: date) -> Row | None:
+    """The first erasure of figures of a month, all or those of a subscription; None if they are whole."""
+    return _first_erasure(lake, usage_month, are_records=False)
+
+
+def _first_erasure(lake: Lake, usage_month: date, are_records: bool) -> Row | None:
+    rows = [row for row in lake.small(ERASURES) if (row.usage_month, row.kind == "records") == (usage_month, are_records)]
     return min(rows, key=lambda row: str(row.erased_at), default=None)
 
 

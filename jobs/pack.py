@@ -28,7 +28,8 @@ from jobs.explain import catalogue
 from jobs.lake_reader import Row, publication, reading, rows, stage_rows
 from jobs.legal_calendar import bounds
 from jobs.pack_text import readme
-from jobs.run import PROJECT, Refused, Settings, code_version
+from jobs.restated import in_words, restatement
+from jobs.run import Refused, Settings, code_version, lock_hash
 from schemas.dictionary import dictionary
 from schemas.table import Table
 from schemas.tables import (
@@ -36,13 +37,16 @@ from schemas.tables import (
     COUNTER_BALANCES,
     ERASURES,
     EVIDENCE,
+    EVIDENCE_FACTORS,
     FILE_BALANCES,
     LANDED,
     METERED,
     PUBLICATIONS,
     PUBLISHED,
+    RESTATEMENTS,
     REVISIONS,
     SUBSCRIBED,
+    TOTALS_BY,
     VERDICTS,
 )
 from schemas.views import visible
@@ -56,12 +60,11 @@ SUBSCRIBED_MEMBER, METERED_MEMBER, PUBLISHED_MEMBER = (
 )
 TABLES = (
     *(LANDED, BATCHES, FILE_BALANCES, COUNTER_BALANCES, METERED, SUBSCRIBED, EVIDENCE, VERDICTS),
-    *(REVISIONS, PUBLICATIONS, ERASURES),
+    *(REVISIONS, PUBLICATIONS, ERASURES, RESTATEMENTS, EVIDENCE_FACTORS),
 )
 _ROW_GROUP = 1 << 17
 _LEFT_OUT = ("usage_month", "batch_cutoff", "subscription_key", "revision", "factors_id")
 """Columns of the input that are keys, or the same in every row and said in the manifest."""
-GROUPS = ("network", "brand", "segment")
 
 
 def pack(settings: Settings, usage_month: date, revision: int | None, out: Path) -> str:
@@ -192,6 +195,8 @@ def _write_texts(
         ),
         "balances.json": as_json(_balances(connection, settings, published)),
     }
+    if restated := restatement(connection, published):
+        texts["restatement.txt"] = "\n".join([*in_words(restated, "en"), "", *in_words(restated, "fr"), ""])
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     for path in sorted(settings.factors.rglob("*")):
@@ -244,17 +249,16 @@ def _balances(connection: duckdb.DuckDBPyConnection, settings: Settings, publish
 def _manifest(
     connection: duckdb.DuckDBPyConnection, registry: Registry, published: Row, members: Mapping[str, Path]
 ) -> dict[str, Any]:
-    locks = sorted((PROJECT / ".setup").glob("*.lock"))
     output = "(SELECT p.*, s.segment FROM published_now AS p LEFT JOIN subscribed_now AS s ON s.subscription_key = p.of_key)"
     return {
         "format": FORMAT,
         "publication": {name: value for name, value in published.items() if name != "rows_hash"},
-        "packed_by_code_version": code_version(),
+        "published_by": {"code_version": published["code_version"], "lock_hash": published["lock_hash"]},
+        "packed_by": {"code_version": code_version(), "lock_hash": lock_hash()},
         "factors_known_on": registry.known_on.isoformat() if registry.known_on else None,
-        "locks": {path.name: digest(path) for path in locks},
         "rows": connection.execute("SELECT count(*) FROM published_now").fetchall()[0][0],
         "figures_hash_of_rows": exact_sql.figures_hash(connection, "published_now"),
-        "totals": {group: totals(connection, output, group) for group in ("all", *GROUPS)},
+        "totals": {group: totals(connection, output, group) for group in ("all", *TOTALS_BY)},
         "display_rounding_residual": residual(connection, "published_now"),
         "members": {name: {"sha256": digest(path), "size": path.stat().st_size} for name, path in members.items()},
     }

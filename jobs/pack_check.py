@@ -27,7 +27,6 @@ from jobs import exact_sql
 from jobs.lake_reader import in_memory, rows
 from jobs.pack import (
     FORMAT,
-    GROUPS,
     MANIFEST,
     METERED_MEMBER,
     PUBLISHED_MEMBER,
@@ -41,7 +40,7 @@ from jobs.pack import (
 from jobs.recompute import coefficient
 from jobs.run import Refused
 from schemas.table import Table
-from schemas.tables import FILE_BALANCES, METERED, PUBLISHED, SUBSCRIBED
+from schemas.tables import FILE_BALANCES, METERED, PUBLISHED, SUBSCRIBED, TOTALS_BY
 
 _PARQUET = {
     "subscribed": (SUBSCRIBED_MEMBER, SUBSCRIBED),
@@ -72,6 +71,7 @@ def check(file: Path) -> Checked:
             if digest(again) != digest(file):
                 differences.append("the archive: its members are as they were, but what surrounds them was changed")
         facts = [f"pack        {_title(manifest)}", f"manifest    sha256 {digest(folder / MANIFEST)}"]
+        facts += [f"{done:<12}{_code(manifest[f'{done}_by'])}" for done in ("published", "packed")]
         with in_memory() as connection:
             found = _figures(connection, folder, manifest)
         return Checked([*facts, *found.facts], [*differences, *found.differences])
@@ -131,8 +131,13 @@ def _title(manifest: Mapping[str, Any]) -> str:
     published = manifest["publication"]
     return (
         f"{published['usage_month'][:7]} revision {published['revision']}, published {published['published_at'][:10]} "
-        f"({published['reason']}), code {published['code_version']}, {len(manifest['members'])} members"
+        f"({published['reason']}), {len(manifest['members'])} members"
     )
+
+
+def _code(by: Mapping[str, Any]) -> str:
+    """Code and packages that a publication or a pack was made with."""
+    return f"code {by['code_version']}, packages {by['lock_hash'] or 'not known'}"
 
 
 def _figures(connection: duckdb.DuckDBPyConnection, folder: Path, manifest: Mapping[str, Any]) -> Checked:
@@ -293,7 +298,7 @@ def _totals(connection: duckdb.DuckDBPyConnection, manifest: Mapping[str, Any], 
     differences: list[str] = []
     published = manifest["publication"]
     connection.execute("CREATE VIEW output AS SELECT p.*, s.segment FROM published AS p LEFT JOIN subscribed AS s USING (row)")
-    for group in ("all", *GROUPS):
+    for group in ("all", *TOTALS_BY):
         found = json.loads(as_json(totals(connection, "output", group)))
         if found != manifest["totals"].get(group):
             differences.append(f"{MANIFEST}: totals by {group} are {manifest['totals'].get(group)}, the rows give {found}")
@@ -314,7 +319,7 @@ def _totals(connection: duckdb.DuckDBPyConnection, manifest: Mapping[str, Any], 
     total = _sums(totals(connection, "output", "all"))
     ledger = (int(published["subscriptions"]), int(published["data_volume_bytes"]), Decimal(published["footprint_gco2e"]))
     facts.append(
-        f"totals      {total[0]:,} subscriptions, {total[1]:,} bytes, {total[2]:f} gCO2e; by {', '.join(GROUPS)} the same"
+        f"totals      {total[0]:,} subscriptions, {total[1]:,} bytes, {total[2]:f} gCO2e; by {', '.join(TOTALS_BY)} the same"
     )
     if erasures:
         facts.append(

@@ -28,6 +28,7 @@ all that the published figures of one month were worked out from, so that they c
   hypotheses.json            what no source says and the operator assumed; values not its own, or not read in the primary text
   balances.json              every file received, with its SHA-256 and what became of its records; erasures
   verdict.json               the rules the month had to meet, and what was measured
+  restatement.txt            of a month that was restated, what it changed and why
   data-dictionary.md         what each table and column means
 
 "row" numbers the subscriptions of this archive only. They are in the order of their figures, so the number says
@@ -68,6 +69,7 @@ Cette archive réunit tout ce dont les chiffres publiés d'un mois ont été tir
                              ou non lues dans le texte d'origine
   balances.json              chaque fichier reçu, son SHA-256 et le sort de ses enregistrements ; les effacements
   verdict.json               les règles que le mois devait respecter et ce qui a été mesuré
+  restatement.txt            d'un mois corrigé, ce qui a changé et pourquoi
   data-dictionary.md         le sens de chaque table et de chaque colonne (en anglais)
 
 « row » ne numérote que les abonnements de cette archive, dans l'ordre de leurs chiffres : le numéro ne dit rien de

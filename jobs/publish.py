@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pyarrow as pa
@@ -24,16 +24,29 @@ from jobs.files import filesystem
 from jobs.lake import Lake
 from jobs.month import of_month
 from jobs.postgres import connect
-from jobs.run import Refused, code_version
+from jobs.run import Refused, code_version, lock_hash
 from jobs.serving_schema import prepare
-from jobs.verify import estimated_state, latest_verdict, verdict_of
+from jobs.verify import estimated_state, latest_verdict
 from jobs.workplace import Workplace
 from schemas.table import Table
-from schemas.tables import CORRECTIONS, ESTIMATED, PUBLICATIONS, PUBLISHED, RESTATEMENTS, REVISIONS
+from schemas.tables import (
+    CORRECTIONS,
+    ESTIMATED,
+    PUBLICATIONS,
+    PUBLISHED,
+    PUBLISHED_TOTALS,
+    RESTATEMENTS,
+    REVISIONS,
+    SUBSCRIBED,
+    TOTALS_BY,
+)
 
 FIRST_PUBLICATION = "first publication"
 _BUCKETS = 3
 """Hexadecimal digits of a row's hash that choose its bucket: 4,096 buckets keep each small for tens of millions of rows."""
+_NATIONAL = "all"
+_COUNTED = ("data_volume_bytes", "data_volume_gb_displayed", "footprint_gco2e_displayed")
+_SUMMED = (*_COUNTED, "footprint_gco2e")
 _OF_SUBSCRIPTION = ("network", "brand", "factor_set", "method_id")
 _NOT_FIGURES = ("subscription_key", "revision", "publication_id")
 
@@ -165,9 +178,11 @@ def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
     # Sorted keys load into PostgreSQL's index about twice as fast.
     lake.append(REVISIONS, compose(estimated, state["revision"], number).sortWithinPartitions("subscription_key"), number)
     rows = _rows_of(lake, REVISIONS, usage_month, number)
+    of = {"publication_id": number, "usage_month": usage_month, "revision": state["revision"]}
+    totals = totals_of(rows, of_month(lake.read(SUBSCRIBED), usage_month, state["revision"]))
+    lake.append_rows(PUBLISHED_TOTALS, [{**of, **row} for row in totals], number)
     previous = cause.restated
     if previous is not None:
-        of = {"publication_id": number, "usage_month": usage_month, "revision": state["revision"]}
         lake.append_rows(RESTATEMENTS, [{**of, **row} for row in cause.differences], number)
         before = _rows_of(lake, REVISIONS, usage_month, previous.publication_id)
         told = corrections(before, rows, cause.reason, workplace.settings.materiality_gco2e)
@@ -180,16 +195,64 @@ def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
         "approver": cause.approver,
         **state,
         "code_version": code_version(),
+        "lock_hash": lock_hash(),
         "verdict_id": verdict.verdict_id,
         **_totals(rows),
         **hashes(rows),
         "published_at": workplace.now(),
     }
+    require_sums(totals, publication)
     if previous is not None and total(cause.differences) != publication["footprint_gco2e"] - previous.footprint_gco2e:
         raise ArithmeticError(f"{usage_month:%Y-%m}: the causes do not add up to the difference of the two publications")
     if ledger.current(lake, usage_month) != previous:
         raise Refused(f"{usage_month:%Y-%m} was published by another run in the meantime: nothing is published twice")
     lake.append_rows(PUBLICATIONS, [publication], number)
+
+
+def totals_of(rows: DataFrame, subscribed: DataFrame) -> list[dict[str, Any]]:
+    """Sums of rows in all and by network, brand and segment, with what display rounding adds to each.
+
+    Args:
+        rows: rows of ``published`` of one publication.
+        subscribed: rows of ``subscribed`` of the same revision, which have the segment.
+
+    Returns:
+        Columns of ``published_totals`` but those that name the publication; sorted.
+    """
+    segments = subscribed.select(F.lower(F.hex("subscription_key")).alias("subscription_key"), "segment")
+    sums = [F.sum(F.col(name).cast("decimal(20,0)") if name in _COUNTED else F.col(name)).alias(name) for name in _SUMMED]
+    cells = rows.join(segments, "subscription_key", "left").groupBy(*TOTALS_BY)
+    found = cells.agg(F.count("*").alias("subscriptions"), *sums).collect()
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    with localcontext() as exact:
+        exact.prec = 60
+        for cell in found:
+            for grouped_by in (_NATIONAL, *TOTALS_BY):
+                name = _NATIONAL if grouped_by == _NATIONAL else cell[grouped_by]
+                group = groups.setdefault((grouped_by, name), dict.fromkeys(("subscriptions", *_SUMMED), Decimal(0)))
+                for column in group:
+                    group[column] += cell[column]
+        return [_with_residual(grouped_by, name, group) for (grouped_by, name), group in sorted(groups.items())]
+
+
+def _with_residual(grouped_by: str, name: str, group: Mapping[str, Decimal]) -> dict[str, Any]:
+    return {
+        "grouped_by": grouped_by,
+        "name": name,
+        **{column: int(total) if column != "footprint_gco2e" else total for column, total in group.items()},
+        "residual_bytes": int(group["data_volume_gb_displayed"]) * DECIMAL_GIGABYTE - int(group["data_volume_bytes"]),
+        "residual_gco2e": group["footprint_gco2e_displayed"] - group["footprint_gco2e"],
+    }
+
+
+def require_sums(totals: Sequence[Mapping[str, Any]], publication: Mapping[str, Any]) -> None:
+    """Each grouping adds up to what the ledger says, to the last decimal. Raises ArithmeticError."""
+    summed = ("subscriptions", "data_volume_bytes", "footprint_gco2e")
+    for grouped_by in (_NATIONAL, *TOTALS_BY):
+        rows = [row for row in totals if row["grouped_by"] == grouped_by]
+        found = {name: sum(row[name] for row in rows) for name in summed}
+        if found != {name: publication[name] for name in summed}:
+            raise ArithmeticError(f"{publication['usage_month']:%Y-%m}: sums by {grouped_by} are not the sums of its rows")
 
 
 def _totals(rows: DataFrame) -> dict[str, Any]:
@@ -226,18 +289,25 @@ def _serve(workplace: Workplace, erased: set[date]) -> set[date]:
             publication = publications[number]
             of_publication = (publication.usage_month, number)
             left = _totals(_rows_of(workplace.lake, REVISIONS, *of_publication)) if publication.usage_month in erased else None
-            differences = [row.asDict() for row in workplace.lake.small(RESTATEMENTS) if row.publication_id == number]
             serving.load_publication(
                 connection,
                 publication.asDict(),
                 _arrow_rows(workplace, REVISIONS, *of_publication),
-                verdict_of(workplace, publication).asDict(),
-                _method_texts(workplace, publication),
+                serving.Beside(
+                    [(table, _beside(workplace.lake, table, publication)) for table in serving.BESIDE],
+                    _arrow_rows(workplace, CORRECTIONS, *of_publication),
+                    _method_texts(workplace, publication),
+                ),
                 left,
-                serving.Restated(differences, _arrow_rows(workplace, CORRECTIONS, *of_publication)),
             )
             served.add(publication.usage_month)
     return served
+
+
+def _beside(lake: Lake, table: Table, publication: Row) -> list[dict[str, Any]]:
+    """Rows of a small table that are of a publication, or of the verdict that let it pass."""
+    of = "publication_id" if "publication_id" in table.names else "verdict_id"
+    return [row.asDict() for row in lake.small(table) if row[of] == publication[of]]
 
 
 def _method_texts(workplace: Workplace, publication: Row) -> dict[tuple[str, str], str]:

@@ -1,6 +1,8 @@
 """restate: publish the next revision of a published month, with what changed and why.
 
-The month is metered, estimated, verified and published anew from all that is accepted now and with the factors in force now.
+The month is metered, estimated, verified and published anew from all that is accepted now and with the factors in force now. Once
+its records are erased, it is estimated anew from what was metered of them: factors, hypotheses and code may change, and nothing
+else can; the ledger says so.
 The revisions before it stay as they were published. Cut short anywhere, it is run again: until the ledger has the new revision
 nothing of it counts, and from then on only the projections are brought up.
 """
@@ -29,6 +31,7 @@ from schemas.tables import ACCEPTED, DELTAS, ESTIMATED, FACTORS, METERED, SUBSCR
 
 _CONTENT = tuple(name for name in OF_INTERVAL if name not in ("month_part", "is_estimated"))
 """What an interval says, wherever it was read: the same record delivered anew is the same."""
+_WHOSE = {"figures": "its", "subscription": "a subscription's"}
 _OF_FACTOR = ("brand", "network", "component")
 
 
@@ -44,16 +47,21 @@ def restate_month(workplace: Workplace, usage_month: date, reason: str, approver
     """Publish the next revision of a month from what is accepted and in force now.
 
     Returns:
-        The publication that counts now.
+        The publication that counts now. If the records are erased, its reason says so, and its batch cutoff is that of before.
 
     Raises:
-        Refused: the month is not published, its records are erased, it is not fit to publish, or nothing would change.
+        Refused: the month is not published, figures of it are erased, it is not fit to publish, or nothing would change.
     """
-    previous = _restatable(workplace, usage_month)
+    previous, erased = _restatable(workplace, usage_month), ledger.records_erased(workplace.lake, usage_month)
+    if erased is not None:
+        reason += f" (from the volumes metered before: the records were erased on {erased.erased_at:%Y-%m-%d})"
     finished = usage_month in project(workplace)
     if finished and (previous.reason, previous.approver) == (reason, approver):
         return previous  # this restatement was cut short after it was committed
-    meter_month(workplace, usage_month)
+    if erased is None:
+        meter_month(workplace, usage_month)
+    else:
+        _meter_as_before(workplace, previous)
     estimate_month(workplace, usage_month)
     if _is_as_published(workplace, previous):
         raise Refused(f"{usage_month:%Y-%m} would be as revision {previous.revision} is: nothing changes, nothing is published")
@@ -66,11 +74,20 @@ def restate_month(workplace: Workplace, usage_month: date, reason: str, approver
     return current
 
 
+def _meter_as_before(workplace: Workplace, previous: Row) -> None:
+    """Fill ``subscribed`` and ``metered`` of the next revision with what the one published counted, up to the same batch."""
+    for table in (SUBSCRIBED, METERED):
+        rows = of_month(workplace.lake.read(table), previous.usage_month, previous.revision)
+        following = rows.withColumn("revision", F.lit(previous.revision + 1))
+        workplace.lake.replace_month(table, following, previous.usage_month, revision=previous.revision + 1)
+
+
 def differences(workplace: Workplace, previous: Row) -> list[dict[str, Any]]:
     """What the revision that is estimated now changes of the one published, by network and cause."""
     lake, usage_month, now = workplace.lake, previous.usage_month, AsOf.now(workplace.lake)
     old = Revision(previous.revision, now.at(previous.batch_cutoff))
     new = Revision(previous.revision + 1, now)
+    is_counted_anew = ledger.records_erased(lake, usage_month) is None
     published, estimated = (of_month(lake.read(ESTIMATED), usage_month, of.number) for of in (old, new))
     factors = factors_applied(published)
     bases = _without(factors_applied(estimated), factors).unionByName(factors)
@@ -79,10 +96,15 @@ def differences(workplace: Workplace, previous: Row) -> list[dict[str, Any]]:
         subscribed = of_month(lake.read(SUBSCRIBED), usage_month, of.number)
         return estimate(metered, subscribed, applied, "")
 
-    late, withdrawn = changed_records(workplace, usage_month, old, new)
+    late = withdrawn = published.where(F.lit(False))
+    if is_counted_anew:
+        late, withdrawn = (
+            _volumes(usage_of(_attributed(workplace, usage_month, records, of), of, bases))
+            for records, of in zip(changed_records(workplace, usage_month, old, new), (new, old), strict=True)
+        )
     moved = Moved(
-        _volumes(usage_of(_attributed(workplace, usage_month, late, new), new, bases)),
-        _volumes(usage_of(_attributed(workplace, usage_month, withdrawn, old), old, bases)),
+        late,
+        withdrawn,
         _counted_otherwise(estimated, usage_of(of_month(lake.read(METERED), usage_month, new.number), new, bases)),
     )
     recomputed = usage_of(of_month(lake.read(METERED), usage_month, old.number), old, factors)
@@ -158,12 +180,12 @@ def _counted_otherwise(estimated: DataFrame, under_old: DataFrame) -> DataFrame 
 
 
 def _restatable(workplace: Workplace, usage_month: date) -> Row:
-    previous, erased = ledger.current(workplace.lake, usage_month), ledger.erased(workplace.lake, usage_month)
+    previous, erased = ledger.current(workplace.lake, usage_month), ledger.figures_erased(workplace.lake, usage_month)
     if previous is None:
         raise Refused(f"{usage_month:%Y-%m} is not published, so there is nothing to restate: run it")
     if erased is not None:
         raise Refused(
-            f"{usage_month:%Y-%m} cannot be counted anew: its {erased.kind} are erased since {erased.erased_at:%Y-%m-%d}"
+            f"{usage_month:%Y-%m} cannot be restated: {_WHOSE[erased.kind]} figures are erased since {erased.erased_at:%Y-%m-%d}"
         )
     return previous
 

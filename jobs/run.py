@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -208,6 +209,12 @@ def usage_month(text: str) -> date:
 
 
 @cache
+def lock_hash() -> str | None:
+    """SHA-256 of the lock that names the version and hash of every package of the pipeline; None where it is not there."""
+    lock = PROJECT / ".setup" / "pipeline.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None
+
+
 def code_version() -> str:
     """Version of the code that runs: the package's, with the commit where the project is a git checkout."""
     package = version("footprint")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -19,21 +18,43 @@ from jobs.postgres import connect, speaking, start_embedded, url
 from jobs.run import CallError, Refused, Settings
 from jobs.serving_schema import SCHEMA, prepare
 from schemas.table import Table
-from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, RESTATEMENTS, REVISIONS, VERDICTS
+from schemas.tables import (
+    CORRECTIONS,
+    EVIDENCE,
+    EVIDENCE_DAYS,
+    EVIDENCE_FACTORS,
+    EVIDENCE_RECEIVED,
+    PUBLICATIONS,
+    PUBLISHED,
+    PUBLISHED_TOTALS,
+    RESTATEMENTS,
+    REVISIONS,
+    VERDICTS,
+)
 
 _BATCH_ROWS = 65_536
-_NO_TEXTS: Mapping[tuple[str, str], str] = MappingProxyType({})
+
+
+BESIDE = (VERDICTS, EVIDENCE, EVIDENCE_RECEIVED, EVIDENCE_DAYS, EVIDENCE_FACTORS, PUBLISHED_TOTALS, RESTATEMENTS)
+"""Small tables whose rows of a publication, or of its verdict, come with it."""
 
 
 @dataclass(frozen=True)
-class Restated:
-    """What a restatement changed: rows of RESTATEMENTS, and batches in the columns of CORRECTIONS."""
+class Beside:
+    """What comes with the rows of a publication.
 
-    differences: Sequence[Mapping[str, Any]] = ()
+    Args:
+        rows: tables of ``BESIDE`` with their rows.
+        corrections: batches in the columns of CORRECTIONS.
+        method_texts: text by method and language.
+    """
+
+    rows: Sequence[tuple[Table, Sequence[Mapping[str, Any]]]] = ()
     corrections: Iterable[pa.RecordBatch] = ()
+    method_texts: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
-_NOT_RESTATED = Restated()
+_NOTHING_BESIDE = Beside()
 
 _REPLACE = """
 INSERT INTO footprint.published ({columns}) SELECT {columns} FROM footprint.revisions WHERE publication_id = %(publication_id)s
@@ -60,10 +81,8 @@ def load_publication(
     connection: psycopg.Connection,
     publication: Mapping[str, Any],
     rows: Iterable[pa.RecordBatch],
-    verdict: Mapping[str, Any] | None = None,
-    method_texts: Mapping[tuple[str, str], str] = _NO_TEXTS,
+    beside: Beside = _NOTHING_BESIDE,
     left: Mapping[str, Any] | None = None,
-    restated: Restated = _NOT_RESTATED,
 ) -> bool:
     """Copy a publication in one transaction: to revisions, to the ledger and, if it is the latest of its month, to published.
 
@@ -71,10 +90,8 @@ def load_publication(
         connection: a prepared one outside any transaction.
         publication: its row of PUBLICATIONS.
         rows: its rows in the columns of PUBLISHED; not read if it was loaded before.
-        verdict: its row of VERDICTS.
-        method_texts: text by method and language.
+        beside: what comes with it.
         left: totals of the rows that are left of it, if figures of its month were erased.
-        restated: what a restatement changed.
 
     Returns:
         Whether it was loaded; False if it was there.
@@ -88,15 +105,13 @@ def load_publication(
         if _is_loaded(connection, publication):
             return False
         _check(connection, {**publication, **(left or {})}, _copy(connection, REVISIONS, rows))
-        _copy(connection, CORRECTIONS, restated.corrections)
-        for difference in restated.differences:
-            _insert(connection, RESTATEMENTS, difference)
+        _copy(connection, CORRECTIONS, beside.corrections)
+        for table, few in beside.rows:
+            _insert(connection, table, few)
         if _is_latest(connection, publication):
             _replace_month(connection, publication)
-        _insert(connection, PUBLICATIONS, publication)
-        if verdict:
-            _insert(connection, VERDICTS, verdict)
-        for (method_id, language), text in sorted(method_texts.items()):
+        _insert(connection, PUBLICATIONS, [publication])
+        for (method_id, language), text in sorted(beside.method_texts.items()):
             connection.execute(_SAVE_TEXT, (method_id, language, text))
     return True
 
@@ -237,10 +252,12 @@ def _replace_month(connection: psycopg.Connection, publication: Mapping[str, Any
     connection.execute(sql.SQL(_REPLACE).format(columns=_columns(PUBLISHED)), publication)
 
 
-def _insert(connection: psycopg.Connection, table: Table, row: Mapping[str, Any]) -> None:
+def _insert(connection: psycopg.Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows; one that is there stays."""
     values = sql.SQL(", ").join(sql.Placeholder(name) for name in table.names)
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING")
-    connection.execute(statement.format(sql.Identifier(SCHEMA, table.name), _columns(table), values), row)
+    with connection.cursor() as cursor:
+        cursor.executemany(statement.format(sql.Identifier(SCHEMA, table.name), _columns(table), values), rows)
 
 
 def _columns(table: Table) -> sql.Composed:

@@ -12,7 +12,20 @@ from jobs.postgres import speaking
 from jobs.run import CallError
 from schemas.readers import PORTAL, READERS
 from schemas.table import Table
-from schemas.tables import CORRECTIONS, METHOD_TEXTS, PUBLICATIONS, PUBLISHED, RESTATEMENTS, REVISIONS, VERDICTS
+from schemas.tables import (
+    CORRECTIONS,
+    EVIDENCE,
+    EVIDENCE_DAYS,
+    EVIDENCE_FACTORS,
+    EVIDENCE_RECEIVED,
+    METHOD_TEXTS,
+    PUBLICATIONS,
+    PUBLISHED,
+    PUBLISHED_TOTALS,
+    RESTATEMENTS,
+    REVISIONS,
+    VERDICTS,
+)
 from schemas.views import VIEWS as AUDIT_VIEWS
 
 SCHEMA = "footprint"
@@ -49,16 +62,19 @@ FEEDBACK = Table(
     },
 )
 
-TABLES = (PUBLISHED, PUBLICATIONS, REVISIONS, RESTATEMENTS, CORRECTIONS, VERDICTS, METHOD_TEXTS, WRITERS, FEEDBACK)
+TABLES = (
+    *(PUBLISHED, PUBLICATIONS, PUBLISHED_TOTALS, REVISIONS, RESTATEMENTS, CORRECTIONS, VERDICTS),
+    *(EVIDENCE, EVIDENCE_RECEIVED, EVIDENCE_DAYS, EVIDENCE_FACTORS, METHOD_TEXTS, WRITERS, FEEDBACK),
+)
+
+VIEWS = tuple(view for view in AUDIT_VIEWS if all(table in TABLES for table in view.reads))
+"""The audit views whose tables are copied. The others read what stays in the lake: ``footprint sql``."""
 
 _OWN_ROW = "subscription_key = current_setting('footprint.subscription_key', true)"
 """The portal reaches the row it names, for a transaction, by a key that nobody can list: no key named, no row."""
 
 _INDEXES = "CREATE INDEX IF NOT EXISTS published_by_month ON footprint.published (usage_month)"
 """Billing reads a month. The keys serve the rest: a subscription's revisions are found by publication, of which there are few."""
-
-VIEWS = tuple(view for view in AUDIT_VIEWS if all(table in TABLES for table in view.reads))
-"""The audit views whose tables are copied. The others read records and balances, which stay in the lake: ``footprint sql``."""
 
 _STATE = """
 SELECT (SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %(schema)s),

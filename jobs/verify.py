@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
-from statistics import median
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -19,10 +18,11 @@ from data_quality.judge import Measurement, judge, load
 from data_quality.ratios import ratios
 from data_quality.rules import EVERY_NETWORK, read_rules, rule_for
 from factors.expression import DECIMAL_GIGABYTE
-from jobs import ledger
+from jobs import evidence, ledger
 from jobs.assumed import expired_hypotheses, unfrozen_factors
 from jobs.batches import AsOf
-from jobs.completeness import Gap, files_of_month, gaps_of_month
+from jobs.completeness import Gap, gaps
+from jobs.evidence import Daily, Seen
 from jobs.lake import rows_that_break_rules
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.legal_calendar import months_before
@@ -41,7 +41,6 @@ from schemas.tables import (
     VERDICTS,
 )
 
-_QUARTER_US = 15 * 60 * 1_000_000
 Found = Iterator[tuple[str, str, Decimal | int | None]]
 
 
@@ -54,12 +53,16 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
     lake = workplace.lake
     load()
     state = estimated_state(workplace, usage_month)
-    measurements = _measurements(workplace, usage_month, state)
+    counted = AsOf.now(lake).at(state["batch_cutoff"])
+    month = workplace.month(usage_month)
+    seen = evidence.see(counted, month, _daily(workplace, counted, usage_month, state["revision"]))
+    measurements = _measurements(workplace, usage_month, state, seen)
     title = docs_name(usage_month, state["revision"])
     passed = judge(measurements, title, workplace.settings.data_docs / title)
     number = max((row.verdict_id for row in lake.small(VERDICTS)), default=0) + 1
-    evidence = [_evidence(m, ok, usage_month, number) for m, ok in zip(measurements, passed, strict=True)]
-    lake.append_rows(EVIDENCE, evidence)
+    judged = [_evidence(m, ok, usage_month, number) for m, ok in zip(measurements, passed, strict=True)]
+    lake.append_rows(EVIDENCE, judged)
+    evidence.keep(lake, seen, of_month(lake.read(ESTIMATED), usage_month, state["revision"]), month, number)
     failed = [m for m, ok in zip(measurements, passed, strict=True) if not ok]
     blocking = [m for m in failed if m.is_blocking]
     verdict = {
@@ -94,7 +97,16 @@ def docs_name(usage_month: date, revision: int) -> str:
     return f"{usage_month:%Y-%m}" + (f"-revision-{revision}" if revision > 1 else "")
 
 
-def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, Any]) -> list[Measurement]:
+def _daily(workplace: Workplace, counted: AsOf, usage_month: date, revision: int) -> Daily:
+    """What came of each source on each day: of the records, or once they are erased as it was when the month was published."""
+    published = ledger.current(workplace.lake, usage_month)
+    if published is not None and ledger.records_erased(workplace.lake, usage_month):
+        return evidence.daily_as_judged(workplace.lake, published.verdict_id)
+    records = used_records(workplace, counted, delivery_ranks(workplace.lake), usage_month, revision)
+    return evidence.daily_usage(records, workplace.settings.legal_timezone.key)
+
+
+def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, Any], seen: Seen) -> list[Measurement]:
     lake, rules, revision = workplace.lake, read_rules(), state["revision"]
     subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
     active = subscribed.groupBy("network", "brand").count().collect()
@@ -103,17 +115,16 @@ def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, A
     for row in active:
         subscriptions[row.network] += row["count"]
     counted = AsOf.now(lake).at(state["batch_cutoff"])
-    daily = _daily_octets(workplace, used_records(workplace, counted, delivery_ranks(lake), usage_month, revision))
     named = {
         "expired_hypotheses": expired_hypotheses(workplace, usage_month),
         "unfrozen_factors": unfrozen_factors(workplace, usage_month),
     }
     found = [
-        *_received(workplace, counted, usage_month),
+        *_received(workplace, counted, seen),
         *_sequences(workplace),
         *_counted_by_totals(workplace, usage_month, counted.cutoff),
-        *_days(workplace, daily, usage_month),
-        *_reconciled(workplace, daily, (usage_month, revision), subscriptions, brands),
+        *_days(workplace, seen.daily, usage_month),
+        *_reconciled(workplace, seen.octets, (usage_month, revision), subscriptions, brands),
         *_assumed(named),
     ]
     measurements = []
@@ -131,17 +142,15 @@ def _assumed(named: Mapping[str, tuple[str, ...]]) -> Found:
     yield "unfrozen_factors", EVERY_NETWORK, len(named["unfrozen_factors"])
 
 
-def _received(workplace: Workplace, counted: AsOf, usage_month: date) -> Found:
+def _received(workplace: Workplace, counted: AsOf, seen: Seen) -> Found:
     """What the files of the month say: balances, rejections, quarantined octets, unreadable files."""
-    month = workplace.month(usage_month)
-    rows = files_of_month(counted, month)
-    gaps = gaps_of_month(counted, month)
+    rows, found = seen.files, gaps(seen.numbered)
     for network in sorted(set(workplace.networks.values())):
         of_network = [row for row in rows if workplace.networks.get(row.source) == network]
         lost = sum((row.records_lost or 0) + max(0, (row.records_declared or 0) - row.records_received) for row in of_network)
         yield "rejected_records_share", network, _share(of_network, "records_rejected", "records_received")
         yield "lost_records", network, lost
-        yield "missing_records_share", network, _missing_share(gaps, of_network, workplace.networks, network)
+        yield "missing_records_share", network, _missing_share(found, of_network, workplace.networks, network)
         yield "quarantined_octets_share", network, _share(of_network, "octets_quarantined", "octets_received")
     exports = [row for row in rows if row.source not in workplace.networks]
     yield "rejected_assignments_share", EVERY_NETWORK, _share(exports, "records_rejected", "records_received")
@@ -150,9 +159,9 @@ def _received(workplace: Workplace, counted: AsOf, usage_month: date) -> Found:
     yield "unreadable_files", EVERY_NETWORK, len({row.file_number for row in unreadable} & {row.file_number for row in rows})
 
 
-def _missing_share(gaps: list[Gap], rows: list[Any], networks: Mapping[str, str], network: str) -> Decimal | None:
+def _missing_share(found: list[Gap], rows: list[Any], networks: Mapping[str, str], network: str) -> Decimal | None:
     """Share of the records that network elements numbered and that never came."""
-    missing = sum(gap.missing for gap in gaps if networks.get(gap.source) == network)
+    missing = sum(gap.missing for gap in found if networks.get(gap.source) == network)
     received = sum(row.records_received for row in rows)
     return Decimal(missing) / Decimal(missing + received) if missing + received else None
 
@@ -176,32 +185,20 @@ def _counted_by_totals(workplace: Workplace, usage_month: date, cutoff: int) -> 
         yield "lost_sessions_share", network, _share(rows, "sessions_lost", "sessions")
 
 
-def _daily_octets(workplace: Workplace, records: DataFrame) -> dict[tuple[str, date], int]:
-    """Octets accepted, by source and legal day of the close."""
-    # Days are told of quarters of an hour, on which those of every zone begin: of each record it would take most of the time.
-    quarter = F.expr(f"unix_micros(closed_at) div {_QUARTER_US}").alias("quarter")
-    quarters = records.groupBy("source", quarter).agg(F.sum(F.col("octets_up") + F.col("octets_down")).alias("octets"))
-    begin = F.timestamp_micros(F.col("quarter") * _QUARTER_US)
-    day = F.to_date(F.from_utc_timestamp(begin, workplace.settings.legal_timezone.key)).alias("day")
-    octets = F.sum("octets").alias("octets")
-    return {(row.source, row.day): row.octets for row in quarters.groupBy("source", day).agg(octets).collect()}
-
-
-def _days(workplace: Workplace, daily: dict[tuple[str, date], int], usage_month: date) -> Found:
+def _days(workplace: Workplace, daily: Daily, usage_month: date) -> Found:
     """Days of a source on which its volume fell below a tenth of its median: a silent outage."""
     silent: dict[str, int] = {}
-    days = [usage_month + timedelta(days=n) for n in range(workplace.month(usage_month).days)]
     for source in {source for source, _ in daily}:
-        octets = [daily.get((source, day), 0) for day in days]
-        network = workplace.networks[source]
-        silent[network] = silent.get(network, 0) + sum(value * 10 < median(octets) for value in octets)
+        network, middle = workplace.networks[source], evidence.median_octets(daily, source, usage_month)
+        octets = [daily[source, day].octets if (source, day) in daily else 0 for day in evidence.days_of(usage_month)]
+        silent[network] = silent.get(network, 0) + sum(value * 10 < middle for value in octets)
     for network, number in sorted(silent.items()):
         yield "silent_days", network, number
 
 
 def _reconciled(
     workplace: Workplace,
-    daily: dict[tuple[str, date], int],
+    received_octets: int,
     state: tuple[date, int],
     subscriptions: Mapping[str, int],
     brands: Collection[str],
@@ -217,7 +214,7 @@ def _reconciled(
     }
     total = sum(row.up + row.down for row in by_attribution.values())
     held = sum(row.up + row.down for (_, attribution), row in by_attribution.items() if attribution == "holder")
-    yield "octets_lost_in_metering", EVERY_NETWORK, sum(daily.values()) - total
+    yield "octets_lost_in_metering", EVERY_NETWORK, received_octets - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
     counted, before = _counted_octets(workplace, *state, brands), _published_before(workplace, state[0])
     for network, row in _components(of_month(lake.read(ESTIMATED), *state)).items():

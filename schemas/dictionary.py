@@ -62,7 +62,10 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## Audit views"
     yield ""
-    yield "`footprint sql` opens them over the lake. PostgreSQL has those whose tables it holds, for `footprint_auditor`."
+    yield (
+        "`footprint sql` opens them over the lake. PostgreSQL has all but `files_received`, for `footprint_auditor`, and the "
+        "tables `restatements`, `published_totals` and `evidence`: of a published month the same rows."
+    )
     for view in VIEWS:
         yield from _of_view(view)
 

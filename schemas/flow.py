@@ -22,8 +22,9 @@ class Flow:
 
 _RECORDS = ("landed", "batches", "accepted", "readings", "subscriptions", "carried")
 _METERED = ("deltas", "carried", "counter_balances", "metered", "subscribed")
-_MEASURED = ("file_balances", "completeness", "accepted", *_METERED, "estimated", "published", FACTORS)
-_PUBLISHED = ("revisions", "publications", "published", SERVED)
+_MEASURED = ("file_balances", "sequences", "accepted", *_METERED, "estimated", "published", FACTORS)
+_EVIDENCE = ("evidence", "evidence_received", "evidence_days", "evidence_factors")
+_PUBLISHED = ("revisions", "published_totals", "publications", "published", SERVED)
 _KEPT_FOR_A_TIME = (
     "accepted",
     "readings",
@@ -40,16 +41,16 @@ FLOWS = {
     "land": Flow((LANDING,), ("landed",)),
     "accept": Flow(
         (LANDING, "landed"),
-        ("batches", "accepted", "readings", "rejected", "subscriptions", "file_balances", "completeness"),
+        ("batches", "accepted", "readings", "rejected", "subscriptions", "file_balances", "sequences"),
     ),
     "meter": Flow(_RECORDS, _METERED),
     "estimate": Flow(("metered", "subscribed", FACTORS), ("estimated",)),
-    "verify": Flow(_MEASURED, ("evidence", "verdicts")),
-    "publish": Flow(("estimated", "verdicts"), _PUBLISHED),
-    "report": Flow((*_MEASURED, "evidence", "verdicts", "revisions", "publications", "restatements", "stage_runs"), (REPORTS,)),
+    "verify": Flow(_MEASURED, (*_EVIDENCE, "verdicts")),
+    "publish": Flow(("estimated", "subscribed", "verdicts"), _PUBLISHED),
+    "report": Flow((*_MEASURED, *_EVIDENCE, "verdicts", "revisions", "publications", "restatements", "stage_runs"), (REPORTS,)),
     "restate": Flow(
         (*_RECORDS, *_MEASURED, "publications"),
-        (*_METERED, "estimated", "evidence", "verdicts", "restatements", "corrections", *_PUBLISHED),
+        (*_METERED, "estimated", *_EVIDENCE, "verdicts", "restatements", "corrections", *_PUBLISHED),
     ),
     "upkeep": Flow(
         ("landed", "batches", "file_balances", "publications"),

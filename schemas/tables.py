@@ -215,8 +215,8 @@ FILE_BALANCES = Table(
     history_days=HISTORY_DAYS,
 )
 
-COMPLETENESS = Table(
-    name="completeness",
+SEQUENCES = Table(
+    name="sequences",
     comment="One row per file, network element and day: which of its sequence numbers came. Gaps are records that never did.",
     text="""
         batch            BIGINT    NOT NULL COMMENT 'Batch that read the file.'
@@ -456,6 +456,70 @@ EVIDENCE = Table(
     history_days=HISTORY_DAYS,
 )
 
+EVIDENCE_RECEIVED = Table(
+    name="evidence_received",
+    comment="What was received of each source for a month that was judged, and what became of it, by the month its files closed in.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'Month judged.'
+        verdict_id       BIGINT    NOT NULL COMMENT 'Verdict this is the evidence of.'
+        source           STRING    NOT NULL COMMENT 'Mediation source.'
+        is_without_time  BOOLEAN   NOT NULL COMMENT 'Files without the time of a record, such as exports of subscriptions: every month rests on them, so each month counts them. Other files count once, in the legal month of their last record.'
+        files            BIGINT    NOT NULL COMMENT 'Files read, each content once.'
+        records_received BIGINT    NOT NULL COMMENT 'Records counted independently of the parser.'
+        records_accepted BIGINT    NOT NULL COMMENT 'Records that count.'
+        records_duplicate BIGINT   NOT NULL COMMENT 'Records received before.'
+        records_rejected BIGINT    NOT NULL COMMENT 'Records refused with a reason.'
+        records_out_of_scope BIGINT NOT NULL COMMENT 'Records out of scope by the policy of the source.'
+        octets_received  DECIMAL(38,0) NOT NULL COMMENT 'Octets of the files, uncompressed.'
+        octets_quarantined DECIMAL(38,0) NOT NULL COMMENT 'Octets that could not be parsed into a record.'
+        volume_parsed_octets DECIMAL(38,0) NOT NULL COMMENT 'Volume of all parsed intervals, up and down.'
+        volume_accepted_octets DECIMAL(38,0) NOT NULL COMMENT 'Volume accepted.'
+        volume_duplicate_octets DECIMAL(38,0) NOT NULL COMMENT 'Volume of duplicates.'
+        volume_out_of_scope_octets DECIMAL(38,0) NOT NULL COMMENT 'Volume out of scope.'
+    """,
+    key=("verdict_id", "source", "is_without_time"),
+    history_days=HISTORY_DAYS,
+)
+
+EVIDENCE_DAYS = Table(
+    name="evidence_days",
+    comment="What came of each source on each day of a month that was judged, beside what its network elements numbered.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'Month judged.'
+        verdict_id       BIGINT    NOT NULL COMMENT 'Verdict this is the evidence of.'
+        source           STRING    NOT NULL COMMENT 'Mediation source.'
+        day              DATE      NOT NULL COMMENT 'Legal day on which intervals closed; for numbered records, the UTC day on which they were opened.'
+        intervals        BIGINT    NOT NULL COMMENT 'Intervals that count, or that were counted between readings; 0 on a day without any.'
+        octets           BIGINT    NOT NULL COMMENT 'Their octets in the month, up and down.'
+        octets_share_of_median DECIMAL(18,6) COMMENT 'Octets over the median day of the source: under a tenth it is a silent day. Null outside the month, or if the median is 0.'
+        nodes            BIGINT    NOT NULL COMMENT 'Network elements that numbered records; 0 if none does.'
+        records_numbered BIGINT    NOT NULL COMMENT 'Records with a sequence number.'
+        records_missing  BIGINT    NOT NULL COMMENT 'Sequence numbers that no file of the source holds, missed on this day: records that never came.'
+    """,
+    key=("verdict_id", "source", "day"),
+    history_days=HISTORY_DAYS,
+)
+
+EVIDENCE_FACTORS = Table(
+    name="evidence_factors",
+    comment="Which factor was applied to how much of a month that was judged, and what came of it.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'Month judged.'
+        verdict_id       BIGINT    NOT NULL COMMENT 'Verdict this is the evidence of.'
+        network          STRING    NOT NULL COMMENT 'fixed or mobile.'
+        component        STRING    NOT NULL COMMENT 'volume or subscription.'
+        factor_id        STRING    NOT NULL COMMENT 'Factor applied.'
+        gco2e_per_unit   DECIMAL(18,14) NOT NULL COMMENT 'The factor, grams of CO2 equivalent per unit of the quantity.'
+        is_national_default BOOLEAN NOT NULL COMMENT 'The factor is the national default, not the operator''s own.'
+        subscriptions    BIGINT    NOT NULL COMMENT 'Subscriptions it was applied to.'
+        quantity         DECIMAL(38,9) NOT NULL COMMENT 'Decimal gigabytes, or subscription-months.'
+        quantity_unit    STRING    NOT NULL COMMENT 'GB or subscription-month.'
+        gco2e            DECIMAL(38,12) NOT NULL COMMENT 'Grams of CO2 equivalent.'
+    """,
+    key=("verdict_id", "network", "component", "factor_id"),
+    history_days=HISTORY_DAYS,
+)
+
 VERDICTS = Table(
     name="verdicts",
     comment="One row per judgement of a month: whether it is fit to publish.",
@@ -539,6 +603,7 @@ PUBLICATIONS = Table(
         factors_id       STRING    NOT NULL COMMENT 'Hash of the factors in force.'
         factor_sets      STRING    NOT NULL COMMENT 'Factor sets in force, comma separated.'
         code_version     STRING    NOT NULL COMMENT 'Version of the code.'
+        lock_hash        STRING             COMMENT 'SHA-256 of .setup/pipeline.lock, the packages that the code ran with; null where it ran without that file.'
         verdict_id       BIGINT    NOT NULL COMMENT 'Verdict that let it pass.'
         subscriptions    BIGINT    NOT NULL COMMENT 'Rows published.'
         data_volume_bytes BIGINT   NOT NULL COMMENT 'Sum of the volume published.'
@@ -548,6 +613,32 @@ PUBLICATIONS = Table(
         published_at     TIMESTAMP NOT NULL COMMENT 'When it was published.'
     """,
     key=("publication_id",),
+    statistics=("publication_id", "usage_month"),
+    history_days=HISTORY_DAYS,
+)
+
+TOTALS_BY = ("network", "brand", "segment")
+"""What sums of a publication are told by, besides the national total."""
+
+PUBLISHED_TOTALS = Table(
+    name="published_totals",
+    comment="Sums of a publication in all and by network, brand and segment: those of each group add up to the total. Rows whose publication_id is not in publications do not count.",
+    text="""
+        publication_id   BIGINT    NOT NULL COMMENT 'Publication whose rows are added up.'
+        usage_month      DATE      NOT NULL COMMENT 'Month published.'
+        revision         INT       NOT NULL COMMENT 'Revision of the month.'
+        grouped_by       STRING    NOT NULL COMMENT 'all (the national total), network, brand or segment.'
+        name             STRING    NOT NULL COMMENT 'The network, brand or segment; all for the total.'
+        subscriptions    BIGINT    NOT NULL COMMENT 'Rows published.'
+        data_volume_bytes DECIMAL(38,0) NOT NULL COMMENT 'Sum of the exact bytes.'
+        data_volume_gb_displayed DECIMAL(38,0) NOT NULL COMMENT 'Sum of the decimal gigabytes as displayed, row by row.'
+        footprint_gco2e  DECIMAL(38,12) NOT NULL COMMENT 'Sum of the unrounded grams of CO2 equivalent.'
+        footprint_gco2e_displayed DECIMAL(38,0) NOT NULL COMMENT 'Sum of the grams as displayed, row by row.'
+        residual_bytes   DECIMAL(38,0) NOT NULL COMMENT 'What display rounding adds: the displayed volume less the exact one.'
+        residual_gco2e   DECIMAL(38,12) NOT NULL COMMENT 'What display rounding adds: the displayed grams less the exact ones.'
+    """,
+    key=("publication_id", "grouped_by", "name"),
+    checks={"group_is_known": "grouped_by IN ('all', 'network', 'brand', 'segment')"},
     statistics=("publication_id", "usage_month"),
     history_days=HISTORY_DAYS,
 )
@@ -660,7 +751,7 @@ TABLES = (
     REJECTED,
     SUBSCRIPTIONS,
     FILE_BALANCES,
-    COMPLETENESS,
+    SEQUENCES,
     DELTAS,
     CARRIED,
     COUNTER_BALANCES,
@@ -668,10 +759,14 @@ TABLES = (
     SUBSCRIBED,
     ESTIMATED,
     EVIDENCE,
+    EVIDENCE_RECEIVED,
+    EVIDENCE_DAYS,
+    EVIDENCE_FACTORS,
     VERDICTS,
     REVISIONS,
     PUBLISHED,
     PUBLICATIONS,
+    PUBLISHED_TOTALS,
     RESTATEMENTS,
     CORRECTIONS,
     STAGE_RUNS,

@@ -5,20 +5,21 @@ The SQL is what DuckDB and PostgreSQL both read. A view is opened where every ta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from schemas.table import Column, Table
 from schemas.tables import (
-    ACCEPTED,
     BATCHES,
-    COMPLETENESS,
-    DELTAS,
-    ESTIMATED,
+    EVIDENCE_DAYS,
+    EVIDENCE_FACTORS,
+    EVIDENCE_RECEIVED,
     FILE_BALANCES,
     LANDED,
     PUBLICATIONS,
+    PUBLISHED,
     REVISIONS,
+    TABLES,
     VERDICTS,
 )
 
@@ -27,7 +28,7 @@ from schemas.tables import (
 class View:
     """A view: its columns with their meaning, declared as those of a table are, the tables it reads, and its query.
 
-    ``{schema}`` in the query stands for what comes before the name of a table, ``{legal_timezone}`` for the zone of the months.
+    ``{schema}`` in the query stands for what comes before the name of a table.
     """
 
     columns_of: Table
@@ -49,21 +50,21 @@ class View:
         """Its columns in their order."""
         return self.columns_of.columns
 
-    def sql(self, schema: str = "", legal_timezone: str = "Europe/Paris") -> str:
+    def sql(self, schema: str = "") -> str:
         """The query for DuckDB, its columns in the order, of the names and of the types declared."""
-        return self._typed(schema, legal_timezone, _duckdb_type)
+        return self._typed(schema, _duckdb_type)
 
-    def postgres_ddl(self, schema: str, legal_timezone: str = "Europe/Paris") -> str:
+    def postgres_ddl(self, schema: str) -> str:
         """CREATE VIEW for PostgreSQL, with comments, safe to repeat."""
         name = f"{schema}.{self.name}"
-        query = self._typed(f"{schema}.", legal_timezone, lambda column: column.postgres_type)
+        query = self._typed(f"{schema}.", lambda column: column.postgres_type)
         statements = [f"DROP VIEW IF EXISTS {name}", f"CREATE VIEW {name} AS {query}"]
         statements.append(f"COMMENT ON VIEW {name} IS {_quoted(self.comment)}")
         statements += [f"COMMENT ON COLUMN {name}.{c.name} IS {_quoted(c.comment)}" for c in self.columns]
         return ";\n".join(statements) + ";"
 
-    def _typed(self, schema: str, legal_timezone: str, kind: Callable[[Column], str]) -> str:
-        query = self.query.format(schema=schema, legal_timezone=legal_timezone)
+    def _typed(self, schema: str, kind: Callable[[Column], str]) -> str:
+        query = self.query.format(schema=schema)
         columns = ", ".join(f"CAST(asked.{c.name} AS {kind(c)}) AS {c.name}" for c in self.columns)
         return f"SELECT {columns} FROM ({query}) AS asked"
 
@@ -91,15 +92,16 @@ def visible(table: str, cutoff: int | None = None) -> str:
     return f"(SELECT * FROM {table} AS found WHERE batch IN ({committed}) AND NOT EXISTS ({withdrawn}))"
 
 
-_OF_PUBLISHED = "\n".join(
-    f"{c.name} {c.sql_type}{' NOT NULL' if c.is_required else ''} COMMENT {_quoted(c.comment)}" for c in REVISIONS.columns
-)
+def _declared(columns: Iterable[Column]) -> str:
+    """Columns as a table declares them."""
+    return "\n".join(f"{c.name} {c.sql_type}{' NOT NULL' if c.is_required else ''} COMMENT {_quoted(c.comment)}" for c in columns)
+
 
 PUBLISHED_HISTORY = View(
     Table(
         name="published_history",
         comment="Every row that was ever published, with why, when, and whether it still stands.",
-        text=_OF_PUBLISHED
+        text=_declared(REVISIONS.columns)
         + """
         reason           STRING    NOT NULL COMMENT 'Why it was published.'
         published_at     TIMESTAMP NOT NULL COMMENT 'When it was published.'
@@ -158,132 +160,62 @@ PUBLICATION_HISTORY = View(
     """,
 )
 
-RECEIVED_BALANCE = View(
-    Table(
-        name="received_balance",
-        comment="What was received of each source, by the legal month its file closed in, and what became of it. A file counts once.",
-        text="""
-        usage_month      DATE               COMMENT 'Legal month of the last record of the file; null where no time was read.'
-        source           STRING    NOT NULL COMMENT 'Mediation source.'
-        files            BIGINT    NOT NULL COMMENT 'Files read, each content once.'
-        records_received BIGINT    NOT NULL COMMENT 'Records counted independently of the parser.'
-        records_accepted BIGINT    NOT NULL COMMENT 'Records that count.'
-        records_duplicate BIGINT   NOT NULL COMMENT 'Records received before.'
-        records_rejected BIGINT    NOT NULL COMMENT 'Records refused with a reason.'
-        records_out_of_scope BIGINT NOT NULL COMMENT 'Records out of scope by the policy of the source.'
-        records_unaccounted BIGINT NOT NULL COMMENT 'Received less all of these: 0, or a file is out of balance.'
-        octets_received  DECIMAL(38,0) NOT NULL COMMENT 'Octets of the files, uncompressed.'
-        octets_quarantined DECIMAL(38,0) NOT NULL COMMENT 'Octets that could not be parsed into a record.'
-        volume_parsed_octets DECIMAL(38,0) NOT NULL COMMENT 'Volume of all parsed intervals, up and down.'
-        volume_accepted_octets DECIMAL(38,0) NOT NULL COMMENT 'Volume accepted.'
-        volume_duplicate_octets DECIMAL(38,0) NOT NULL COMMENT 'Volume of duplicates.'
-        volume_out_of_scope_octets DECIMAL(38,0) NOT NULL COMMENT 'Volume out of scope.'
-        """,
-        key=("usage_month", "source"),
-    ),
-    (FILE_BALANCES, BATCHES),
-    """
-    SELECT CAST(date_trunc('month', timezone('{legal_timezone}', last_closed_at)) AS DATE) AS usage_month, source,
-        count(*) AS files, sum(records_received) AS records_received, sum(records_accepted) AS records_accepted,
-        sum(records_duplicate) AS records_duplicate, sum(records_rejected) AS records_rejected,
-        sum(records_out_of_scope) AS records_out_of_scope,
-        sum(records_received - records_accepted - records_duplicate - records_rejected - records_out_of_scope) AS records_unaccounted,
-        sum(octets_received) AS octets_received, sum(octets_quarantined) AS octets_quarantined,
-        sum(volume_parsed_octets) AS volume_parsed_octets, sum(volume_accepted_octets) AS volume_accepted_octets,
-        sum(volume_duplicate_octets) AS volume_duplicate_octets, sum(volume_out_of_scope_octets) AS volume_out_of_scope_octets
-    FROM """
-    + visible("{schema}file_balances")
-    + """ AS counted GROUP BY 1, 2""",
-)
-
-FACTOR_USE = View(
-    Table(
-        name="factor_use",
-        comment="Which factor was applied to how much of a revision of a month, and what came of it.",
-        text="""
-        usage_month      DATE      NOT NULL COMMENT 'First day of the legal month.'
-        revision         INT       NOT NULL COMMENT 'Revision of the month; one beyond the last published was tried and not published.'
-        network          STRING    NOT NULL COMMENT 'fixed or mobile.'
-        component        STRING    NOT NULL COMMENT 'volume or subscription.'
-        factor_id        STRING    NOT NULL COMMENT 'Factor applied.'
-        gco2e_per_unit   DECIMAL(18,14) NOT NULL COMMENT 'The factor, grams of CO2 equivalent per unit of the quantity.'
-        is_national_default BOOLEAN NOT NULL COMMENT 'The factor is the national default, not the operator''s own.'
-        subscriptions    BIGINT    NOT NULL COMMENT 'Subscriptions it was applied to.'
-        quantity         DECIMAL(38,9) NOT NULL COMMENT 'Decimal gigabytes, or subscription-months.'
-        quantity_unit    STRING    NOT NULL COMMENT 'GB or subscription-month.'
-        gco2e            DECIMAL(38,12) NOT NULL COMMENT 'Grams of CO2 equivalent.'
-        """,
-        key=("usage_month", "revision", "network", "component", "factor_id"),
-    ),
-    (ESTIMATED,),
-    """
-    SELECT usage_month, revision, network, component, factor_id, gco2e_per_unit, is_national_default, quantity_unit,
-        count(DISTINCT subscription_key) AS subscriptions, sum(quantity) AS quantity, sum(gco2e) AS gco2e
-    FROM {schema}estimated
-    GROUP BY usage_month, revision, network, component, factor_id, gco2e_per_unit, is_national_default, quantity_unit
-    """,
-)
-
-SOURCE_DAYS = View(
-    Table(
-        name="source_days",
-        comment="What came of each source and day, while records are kept, beside what its network elements numbered.",
-        text="""
-        source           STRING    NOT NULL COMMENT 'Mediation source.'
-        day              DATE      NOT NULL COMMENT 'UTC day on which intervals closed; for numbered records, on which they were opened.'
-        intervals        BIGINT    NOT NULL COMMENT 'Intervals accepted, or counted between readings; 0 once their records are erased.'
-        octets           DECIMAL(38,0) NOT NULL COMMENT 'Their octets, up and down.'
-        octets_share_of_median DECIMAL(18,6) COMMENT 'Octets over the median day of the source: under a tenth it is a silent day. Null if the median is 0.'
-        nodes            BIGINT    NOT NULL COMMENT 'Network elements that numbered records; 0 if none does.'
-        records_numbered BIGINT    NOT NULL COMMENT 'Records with a sequence number.'
-        records_missing  BIGINT    NOT NULL COMMENT 'Sequence numbers that no file of the source holds, missed on this day: records that never came.'
-        """,
-        key=("source", "day"),
-    ),
-    (ACCEPTED, DELTAS, COMPLETENESS, BATCHES),
-    """
-    WITH came AS (
-        SELECT source, CAST(timezone('UTC', closed_at) AS DATE) AS day, count(*) AS intervals, sum(octets_up + octets_down) AS octets
-        FROM (
-            SELECT source, closed_at, octets_up, octets_down FROM """
-    + visible("{schema}accepted")
-    + """ AS a UNION ALL SELECT source, closed_at, octets_up, octets_down
-            FROM (SELECT *, max(revision) OVER (PARTITION BY usage_month) AS latest FROM {schema}deltas) AS d WHERE revision = latest
-        ) AS every GROUP BY 1, 2
-    ), ranged AS (
-        SELECT *, max(last_sequence) OVER earlier AS end_before FROM """
-    + visible("{schema}completeness")
-    + """ AS c
-        WINDOW earlier AS (
-            PARTITION BY source, node ORDER BY first_sequence, last_sequence ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        )
-    ), clustered AS (
-        SELECT *, count(*) FILTER (end_before IS NULL OR first_sequence > end_before) OVER (
-            PARTITION BY source, node ORDER BY first_sequence, last_sequence ROWS UNBOUNDED PRECEDING
-        ) AS cluster
-        FROM ranged
-    ), clusters AS (
-        SELECT source, min(day) AS day, min(first_sequence) - 1 - min(end_before) FILTER (first_sequence > end_before) AS before,
-            max(last_sequence) - min(first_sequence) + 1 - sum(records) AS within
-        FROM clustered GROUP BY source, node, cluster
-    ), missed AS (
-        SELECT source, day, sum(CASE WHEN before BETWEEN 1 AND 1000000 THEN before ELSE 0 END
-            + CASE WHEN within BETWEEN 1 AND 1000000 THEN within ELSE 0 END) AS missing
-        FROM clusters GROUP BY source, day
-    ), numbered AS (
-        SELECT source, day, count(DISTINCT node) AS nodes, sum(records) AS records FROM ranged GROUP BY 1, 2
-    ), medians AS (
-        SELECT source, median(octets) AS octets FROM came GROUP BY source
+_JUDGED = """
+    SELECT verdicts.verdict_id, verdicts.revision, publications.publication_id,
+        max(publications.publication_id) OVER (PARTITION BY verdicts.usage_month) AS current_id
+    FROM {schema}verdicts AS verdicts
+    LEFT JOIN {schema}publications AS publications ON publications.verdict_id = verdicts.verdict_id
+    WHERE publications.publication_id IS NOT NULL OR verdicts.verdict_id = (
+        SELECT max(latest.verdict_id) FROM {schema}verdicts AS latest WHERE latest.usage_month = verdicts.usage_month
     )
-    SELECT coalesce(came.source, numbered.source) AS source, coalesce(came.day, numbered.day) AS day,
-        coalesce(came.intervals, 0) AS intervals, coalesce(came.octets, 0) AS octets,
-        came.octets / nullif(medians.octets, 0) AS octets_share_of_median,
-        coalesce(numbered.nodes, 0) AS nodes, coalesce(numbered.records, 0) AS records_numbered,
-        coalesce(missed.missing, 0) AS records_missing
-    FROM came FULL JOIN numbered ON numbered.source = came.source AND numbered.day = came.day
-    LEFT JOIN medians ON medians.source = came.source
-    LEFT JOIN missed ON missed.source = numbered.source AND missed.day = numbered.day
+"""
+"""Verdicts that let a month pass, and the latest of a month if it has not been published. Where only publications are copied to,
+there are no others."""
+
+_OF_VERDICT = """
+        usage_month      DATE      NOT NULL COMMENT 'Legal month.'
+        revision         INT       NOT NULL COMMENT 'Revision of the month, from 1.'
+        is_current       BOOLEAN   NOT NULL COMMENT 'It is the latest publication of its month. A revision that is only judged, and not published, is not.'
+"""
+
+
+def _judged_view(name: str, comment: str, evidence: Table, more: str = "", also: str = "") -> View:
+    """A view of evidence by month and revision: its columns, and more that follow from them."""
+    own = tuple(c for c in evidence.columns if c.name not in ("usage_month", "verdict_id"))
+    key = tuple(n for n in evidence.key if n != "verdict_id")
+    return View(
+        Table(name, comment, _OF_VERDICT + _declared(own) + more, ("usage_month", "revision", *key)),
+        (evidence, VERDICTS, PUBLICATIONS),
+        f"""
+    SELECT evidence.*, judged.revision, coalesce(judged.publication_id = judged.current_id, false) AS is_current{also}
+    FROM {{schema}}{evidence.name} AS evidence JOIN ({_JUDGED}) AS judged ON judged.verdict_id = evidence.verdict_id
     """,
+    )
+
+
+RECEIVED_BALANCE = _judged_view(
+    "received_balance",
+    "What was received of each source for a revision of a month, and what became of it.",
+    EVIDENCE_RECEIVED,
+    """
+        records_unaccounted BIGINT NOT NULL COMMENT 'Received less accepted, duplicate, rejected and out of scope: 0, or a file is out of balance.'
+    """,
+    """,
+        evidence.records_received - evidence.records_accepted - evidence.records_duplicate - evidence.records_rejected
+            - evidence.records_out_of_scope AS records_unaccounted""",
+)
+
+COMPLETENESS = _judged_view(
+    "completeness",
+    "What came of each source on each day for a revision of a month, beside what its network elements numbered: silent days, and "
+    "records that never came. It stays when the records are erased.",
+    EVIDENCE_DAYS,
+)
+
+FACTOR_USE = _judged_view(
+    "factor_use",
+    "Which factor was applied to how much of a revision of a month, and what came of it.",
+    EVIDENCE_FACTORS,
 )
 
 FILES_RECEIVED = View(
@@ -316,5 +248,8 @@ FILES_RECEIVED = View(
     """,
 )
 
-VIEWS = (RECEIVED_BALANCE, FILES_RECEIVED, SOURCE_DAYS, FACTOR_USE, PUBLICATION_HISTORY, PUBLISHED_HISTORY)
+VIEWS = (RECEIVED_BALANCE, COMPLETENESS, FACTOR_USE, PUBLICATION_HISTORY, PUBLISHED_HISTORY, FILES_RECEIVED)
 """Every view. PostgreSQL has those whose tables it has."""
+
+OF_PUBLICATIONS = tuple(table for table in TABLES if "publication_id" in table.names and table not in (PUBLICATIONS, PUBLISHED))
+"""Tables whose rows count once their publication is in the ledger: an auditor is shown no others."""

@@ -24,6 +24,9 @@ from schemas.tables import (
     BATCHES,
     ESTIMATED,
     EVIDENCE,
+    EVIDENCE_DAYS,
+    EVIDENCE_FACTORS,
+    EVIDENCE_RECEIVED,
     FILE_BALANCES,
     LANDED,
     METERED,
@@ -91,9 +94,14 @@ def write_month(var: Path, used: Iterable[Used] = SMALL) -> Settings:
     write(settings, REVISIONS, published)
     write(settings, PUBLICATIONS, [publication])
     write(
-        settings, VERDICTS, [_shared(publication) | {"verdict_id": 1, "passed": True, "rules": 1, "summary": "every rule is met"}]
+        settings,
+        VERDICTS,
+        [_shared(publication) | {"revision": 1, "verdict_id": 1, "passed": True, "rules": 1, "summary": "every rule is met"}],
     )
     write(settings, EVIDENCE, [EVIDENCE_ROW])
+    write(settings, EVIDENCE_RECEIVED, [BALANCE | {"usage_month": MONTH, "verdict_id": 1, "files": 1}])
+    write(settings, EVIDENCE_DAYS, [{"usage_month": MONTH, "verdict_id": 1, "source": "pgw_pipe", "day": date(2026, 10, 3)}])
+    write(settings, EVIDENCE_FACTORS, [row for network in A for row in _factor_use(network, some)])
     write(settings, BATCHES, [{"batch": 1, "state": state, "file_numbers": [1]} for state in ("planned", "committed")])
     write(
         settings,
@@ -107,7 +115,7 @@ def write_month(var: Path, used: Iterable[Used] = SMALL) -> Settings:
 def write(settings: Settings, table: Table, rows: list[Mapping[str, Any]], mode: str = "append") -> None:
     """Append rows to a table, or overwrite it; columns left out are filled."""
     default = {c.name: _FILLED.get(c.sql_type, Decimal(0)) if c.is_required else None for c in table.columns}
-    filled = [default | dict(row) for row in rows]
+    filled = [default | {name: row[name] for name in table.names if name in row} for row in rows]
     write_deltalake(f"{settings.lake}/{table.name}", pa.Table.from_pylist(filled, schema=table.arrow_schema), mode=mode)
 
 
@@ -154,6 +162,22 @@ def _estimated(used: Used, factors: str) -> list[dict[str, Any]]:
         | dict(zip(names, each, strict=True))
         | {"factor_id": f"FR-RCP2-NAT-2022/{used.network}/{each[0]}/2024-01", "is_estimated": used.is_estimated}
         for each in found
+    ]
+
+
+def _factor_use(network: str, some: list[Used]) -> list[dict[str, Any]]:
+    of_network = [each for each in some if each.network == network]
+    volumes = [up + down for each in of_network for _, _, up, down in each.volumes]
+    applied = {
+        "volume": (sum(bool(each.volumes) for each in of_network), Decimal(sum(volumes)).scaleb(-9), A[network]),
+        "subscription": (len(of_network), Decimal(len(of_network)), B[network]),
+    }
+    grams = {"volume": sum(_grams(octets, network) for octets in volumes), "subscription": B[network] * len(of_network)}
+    return [
+        {"usage_month": MONTH, "verdict_id": 1, "network": network, "component": component, "subscriptions": subscriptions}
+        | {"quantity": quantity, "gco2e_per_unit": factor, "gco2e": grams[component], "factor_id": component}
+        for component, (subscriptions, quantity, factor) in applied.items()
+        if subscriptions
     ]
 
 

@@ -264,11 +264,11 @@ def test_only_what_the_ledger_says_is_published_now_is_exported(settings, tmp_pa
     assert exported(settings, "corrections", tmp_path / "told.csv") == 1
 
 
-def test_a_day_of_a_source_is_of_the_month_it_lies_in(settings, tmp_path):
-    assert exported(settings, "source_days", tmp_path / "out.csv", MONTH) == 1
+def test_a_view_of_a_month_without_rows_is_refused(settings, tmp_path):
+    assert exported(settings, "completeness", tmp_path / "out.csv", MONTH) == 1
 
-    with pytest.raises(Refused, match="source_days has no such row: nothing is written"):
-        exported(settings, "source_days", tmp_path / "none.csv", date(2026, 9, 1))
+    with pytest.raises(Refused, match="completeness has no such row: nothing is written"):
+        exported(settings, "completeness", tmp_path / "none.csv", date(2026, 9, 1))
     assert [path.name for path in tmp_path.glob("none*")] == []
 
 
@@ -410,7 +410,7 @@ def test_a_wrong_call_says_what_is_wrong_and_leaves_no_file(settings, tmp_path, 
 def test_a_file_that_was_there_stays_if_the_export_fails(settings, tmp_path, monkeypatch, capsys):
     (tmp_path / "out.csv").write_text("before", encoding="utf-8")
 
-    arguments = ("export", "csv", "--table", "source_days", "--month", "2026-01", "--out", str(tmp_path / "out.csv"))
+    arguments = ("export", "csv", "--table", "completeness", "--month", "2026-01", "--out", str(tmp_path / "out.csv"))
     assert called(monkeypatch, capsys, settings, *arguments)[0] == 1
 
     assert (tmp_path / "out.csv").read_text(encoding="utf-8") == "before"

@@ -423,7 +423,7 @@ def load(connection: psycopg.Connection, published: list[dict[str, object]]) -> 
     }
     texts = {("m1", language): path_text(language) for language in ("fr", "en")}
     batch = pa.RecordBatch.from_pylist(published, PUBLISHED.arrow_schema)
-    assert serving.load_publication(connection, ledger, [batch], method_texts=texts)
+    assert serving.load_publication(connection, ledger, [batch], serving.Beside(method_texts=texts))
 
 
 def path_text(language: str) -> str:

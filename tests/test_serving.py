@@ -17,9 +17,9 @@ from psycopg.errors import InsufficientPrivilege
 
 from jobs import embedded, postgres, serving
 from jobs.run import PROJECT, CallError, Refused, Settings
-from jobs.serving_schema import prepare
+from jobs.serving_schema import TABLES, VIEWS, prepare
 from schemas.readers import READERS
-from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED
+from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, RESTATEMENTS, VERDICTS
 
 OCTOBER, NOVEMBER = date(2026, 10, 1), date(2026, 11, 1)
 ANA, BEN, EVE = "a" * 32, "b" * 32, "e" * 32
@@ -91,6 +91,7 @@ def ledger_row(batch: pa.RecordBatch, **changes: object) -> dict[str, object]:
         "subscriptions": len(table),
         "data_volume_bytes": sum(row["data_volume_bytes"] for row in table),
         "footprint_gco2e": sum(row["footprint_gco2e"] for row in table),
+        "lock_hash": None,
         "figures_hash": "x",
         "rows_hash": "y",
         "published_at": datetime(2026, 11, 5, tzinfo=UTC),
@@ -238,7 +239,7 @@ def test_a_reader_sees_the_old_month_until_the_new_one_is_complete(settings, con
                 seen.append(served(reader))  # published is replaced by now, and not committed
                 return super().items()
 
-        serving.load_publication(connection, ledger_row(new), watched_rows(), method_texts=WatchedTexts())
+        serving.load_publication(connection, ledger_row(new), watched_rows(), serving.Beside(method_texts=WatchedTexts()))
         old = [(ANA, OCTOBER, 100, 1), (BEN, OCTOBER, 50, 1)]
         assert seen == [old, old]
         assert served(reader) == [(ANA, OCTOBER, 90, 2), (EVE, OCTOBER, 10, 2)]
@@ -284,9 +285,10 @@ def test_verdict_and_method_texts_are_loaded_with_the_publication(connection):
         "judged_at": datetime(2026, 11, 5, tzinfo=UTC),
     }
     texts = {("m1", "fr"): "Méthode", ("m1", "en"): "Method"}
-    serving.load_publication(connection, ledger_row(batch), [batch], verdict, texts)
+    serving.load_publication(connection, ledger_row(batch), [batch], serving.Beside([(VERDICTS, [verdict])], (), texts))
     later = rows(2, {ANA: "2"}, revision=2)
-    serving.load_publication(connection, ledger_row(later), [later], verdict, {("m1", "fr"): "Méthode 2"})
+    corrected = serving.Beside([(VERDICTS, [verdict])], (), {("m1", "fr"): "Méthode 2"})
+    serving.load_publication(connection, ledger_row(later), [later], corrected)
 
     assert connection.execute("SELECT verdict_id, passed, judged_at FROM footprint.verdicts").fetchall() == [
         (1, True, verdict["judged_at"])
@@ -309,7 +311,7 @@ def test_what_a_restatement_changed_comes_with_its_publication_once_and_goes_wit
     differences = [{**of, "octets": -5, "gco2e": exact, "subscriptions": 1}]
     for _ in range(2):
         told = pa.RecordBatch.from_pylist([correction(ANA)], CORRECTIONS.arrow_schema)
-        serving.load_publication(connection, ledger_row(again), [again], restated=serving.Restated(differences, [told]))
+        serving.load_publication(connection, ledger_row(again), [again], serving.Beside([(RESTATEMENTS, differences)], [told]))
 
     statement = "SELECT subscription_key, from_revision, to_revision, reason FROM footprint.corrections"
     assert connection.execute(statement).fetchall() == [(ANA, 1, 2, "late")]
@@ -320,10 +322,7 @@ def test_what_a_restatement_changed_comes_with_its_publication_once_and_goes_wit
     assert connection.execute(statement).fetchall() == []
 
 
-RELATIONS = (
-    *("published", "publications", "revisions", "verdicts", "method_texts", "writers", "published_history"),
-    *("publication_history", "restatements", "corrections"),
-)
+RELATIONS = (*(table.name for table in TABLES), *(view.name for view in VIEWS))
 WRITES = (
     "INSERT INTO footprint.publications SELECT * FROM footprint.publications",
     "INSERT INTO footprint.method_texts VALUES ('m', 'fr', '')",

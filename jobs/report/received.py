@@ -16,7 +16,7 @@ import duckdb
 from jobs.completeness import gaps
 from jobs.lake_reader import Row, rows, stage_rows
 from jobs.report.flow import Flow, Node
-from schemas.tables import ACCEPTED, COMPLETENESS, COUNTER_BALANCES, DELTAS, FILE_BALANCES, METERED, REJECTED
+from schemas.tables import ACCEPTED, COUNTER_BALANCES, DELTAS, FILE_BALANCES, METERED, REJECTED, SEQUENCES
 from schemas.views import visible
 
 OUTCOMES = ("accepted", "duplicate", "rejected", "out_of_scope")
@@ -172,13 +172,13 @@ class Completeness:
 
 
 def completeness(connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any], zone: str) -> Completeness:
-    """The month by network element and by source, day by day (UTC), as ``jobs.completeness`` and ``source_days`` have it."""
+    """The month by network element and by source, day by day (UTC), as ``jobs.completeness`` has it."""
     first, cutoff = published["usage_month"], published["batch_cutoff"]
     following = (first + timedelta(days=31)).replace(day=1)
     days = [first + timedelta(days=n) for n in range((following - first).days)]
     numbered = rows(
         connection,
-        f"""SELECT source, node, day, records, first_sequence, last_sequence FROM {visible(COMPLETENESS.name, cutoff)} AS c
+        f"""SELECT source, node, day, records, first_sequence, last_sequence FROM {visible(SEQUENCES.name, cutoff)} AS c
             WHERE day BETWEEN ? AND ? ORDER BY ALL""",
         [first - timedelta(days=1), following],
     )

@@ -28,6 +28,7 @@ from jobs.report.page import report
 from jobs.report.standing import stage_times
 from jobs.run import Refused, Settings
 from schemas.tables import TABLES
+from tests.e2e import both_engines
 from tests.e2e.conftest import at_a_place, run_stages
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -261,6 +262,31 @@ def test_an_auditor_reads_the_history_of_publications_in_postgresql(settings):
         rows = connection.execute("SELECT revision, is_current, verdict FROM footprint.publication_history").fetchall()
         connection.execute("RESET ROLE")
     assert [row[:2] for row in rows] == [(1, True)]
+
+
+@pytest.mark.parametrize("name", [*both_engines.BY_NAME, *both_engines.BESIDE, "verdicts", "evidence"])
+def test_an_auditor_reads_the_same_rows_in_the_lake_and_in_postgresql(settings, name):
+    ours, theirs = both_engines.in_both(settings, name)
+
+    assert ours == theirs
+    assert bool(ours[1]) == (name not in ("restatements", "corrections")), "the month was never restated"
+
+
+def test_what_an_auditor_reads_of_a_month_adds_up_to_its_ledger(settings):
+    from jobs.audit_sql import opened
+
+    with opened(settings) as connection:
+
+        def one(query: str) -> Any:
+            return connection.execute(query).fetchone()
+
+        assert one("SELECT sum(gco2e) FROM factor_use") == one("SELECT sum(footprint_gco2e) FROM publications")
+        assert one("SELECT sum(octets) FROM completeness") == one("SELECT sum(octets_up + octets_down) FROM metered")
+        counted = "SELECT sum(records_received), sum(files) FROM received_balance"
+        assert one(counted) == one("SELECT sum(records_received), count(*) FROM file_balances")
+        assert one("SELECT sum(records_unaccounted) FROM received_balance") == (0,)
+        (days,) = one("SELECT min(n) FROM (SELECT count(*) AS n FROM completeness WHERE intervals > 0 GROUP BY source)")
+        assert days >= 31
 
 
 def test_after_the_records_are_erased_the_sources_remain_and_the_figure_still_agrees(settings, kept):

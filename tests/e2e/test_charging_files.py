@@ -98,9 +98,9 @@ def test_what_network_elements_numbered_is_complete(settings):
     from jobs.completeness import gaps
     from jobs.lake import Lake
     from jobs.spark import session
-    from schemas.tables import COMPLETENESS
+    from schemas.tables import SEQUENCES
 
-    rows = Lake(session(settings), settings.lake, lambda: None).read(COMPLETENESS).where("source = 'pgw_ts32297'").collect()
+    rows = Lake(session(settings), settings.lake, lambda: None).read(SEQUENCES).where("source = 'pgw_ts32297'").collect()
 
     assert sum(row.records for row in rows) == 80
     assert (min(row.first_sequence for row in rows), max(row.last_sequence for row in rows)) == (1001, 1080)

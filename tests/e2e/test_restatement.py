@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from jobs.run import Refused, Settings
+from tests.e2e import both_engines
 from tests.e2e.conftest import at_a_place, run_stages
 from tests.e2e.landing import GB, HEADER, pipe, subscription, write
 
@@ -279,6 +280,44 @@ def test_each_cause_is_recovered_to_the_last_decimal_and_they_add_up(corrected):
     assert {tuple(row) for row in served(corrected, statement, "footprint_auditor")} == {
         (r["network"], r["cause"], r["octets"], r["gco2e"], r["subscriptions"]) for r in rows
     }
+
+
+@pytest.mark.parametrize("name", [*both_engines.BY_NAME, *both_engines.BESIDE])
+def test_an_auditor_reads_the_same_rows_of_the_restated_month_in_the_lake_and_in_postgresql(corrected, name):
+    ours, theirs = both_engines.in_both(corrected, name)
+
+    assert ours[1], "there is something to compare"
+    assert ours == theirs
+
+
+def test_sums_by_network_brand_and_segment_are_the_national_total_and_say_what_display_rounding_adds(corrected):
+    statement = "SELECT * FROM footprint.published_totals"
+    names = [row[0] for row in served(corrected, "SELECT attname FROM pg_attribute WHERE attnum > 0 AND attrelid = "
+                                                 "'footprint.published_totals'::regclass ORDER BY attnum")]  # fmt: skip
+    rows = [dict(zip(names, row, strict=True)) for row in served(corrected, statement, "footprint_auditor")]
+    of_rows = served(
+        corrected,
+        """SELECT publication_id, count(*), sum(data_volume_bytes), sum(footprint_gco2e), sum(data_volume_gb_displayed),
+            sum(footprint_gco2e_displayed) FROM footprint.revisions GROUP BY 1""",
+        "footprint_auditor",
+    )
+
+    for number, *sums in of_rows:
+        for grouped_by in ("all", "network", "brand", "segment"):
+            group = [r for r in rows if (r["publication_id"], r["grouped_by"]) == (number, grouped_by)]
+            columns = (
+                "subscriptions",
+                "data_volume_bytes",
+                "footprint_gco2e",
+                "data_volume_gb_displayed",
+                "footprint_gco2e_displayed",
+            )
+            assert [sum(r[column] for r in group) for column in columns] == sums
+            assert sum(r["residual_gco2e"] for r in group) == sums[4] - sums[2]
+            assert sum(r["residual_bytes"] for r in group) == sums[3] * GB - sums[1]
+    (now,) = [r for r in rows if (r["publication_id"], r["grouped_by"]) == (3, "all")]
+    # ana 577.95, ben 499.3, cy 513.6, fay 4,420 are shown as 578, 499, 514 and 4,420 g; of 6.5 GB 7 are shown.
+    assert (now["residual_gco2e"], now["residual_bytes"]) == (Decimal("0.15"), GB // 2)
 
 
 def test_the_revision_before_stays_as_it_was_published_with_what_it_was_computed_from(corrected):

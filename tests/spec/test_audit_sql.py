@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jobs.audit_sql import answer, converse, opened
-from jobs.completeness import gaps
 from jobs.run import CallError, Settings
+from jobs.serving_schema import TABLES as SERVED_TABLES
 from jobs.serving_schema import VIEWS as SERVED
 from schemas.__main__ import main
 from schemas.dictionary import dictionary
 from schemas.readers import READERS
-from schemas.tables import ACCEPTED, BATCHES, COMPLETENESS, FILE_BALANCES, PUBLICATIONS, TABLES
+from schemas.tables import EVIDENCE_RECEIVED, PUBLICATIONS, RESTATEMENTS, TABLES, VERDICTS
 from schemas.views import VIEWS
-from tests.audit_lake import BALANCE, MONTH, write, write_month
+from tests.audit_lake import MONTH, write, write_month
 
 
 @pytest.fixture
@@ -51,22 +50,15 @@ def test_no_view_has_the_name_of_a_table():
     assert not {view.name for view in VIEWS} & {table.name for table in TABLES}
 
 
-def test_a_file_counts_in_the_legal_month_it_closed_in_unless_it_was_withdrawn_or_its_batch_never_came(settings):
-    def file(number: int, batch: int, closed: str) -> dict[str, Any]:
-        at = datetime.fromisoformat(closed).replace(tzinfo=UTC)
-        return BALANCE | {"file_number": number, "batch": batch, "first_closed_at": at, "last_closed_at": at}
+THE_ISSUES = ("received_balance", "published_history", "factor_use", "restatements", "completeness")
+"""What an auditor asks of a month, by name, of either engine."""
 
-    # 23:30 UTC on 31 October is 0:30 on 1 November in Paris; file 3 is withdrawn by batch 3; batch 4 was never committed.
-    write(
-        settings, FILE_BALANCES, [file(2, 2, "2026-10-31T23:30"), file(3, 2, "2026-10-05T00:00"), file(4, 4, "2026-10-05T00:00")]
-    )
-    later = [(2, []), (3, [3])]
-    write(settings, BATCHES, [{"batch": n, "state": "committed", "withdrawn_file_numbers": w} for n, w in later])
 
-    rows = asked(settings, "SELECT * FROM received_balance ORDER BY usage_month")
+def test_received_balance_says_what_is_unaccounted_for(settings):
+    (row,) = asked(settings, "SELECT * FROM received_balance")
 
-    shown = [(row["usage_month"], row["files"], row["records_received"], row["records_unaccounted"]) for row in rows]
-    assert shown == [(date(2026, 10, 1), 1, 10, 0), (date(2026, 11, 1), 1, 10, 0)]
+    assert (row["usage_month"], row["revision"], row["is_current"]) == (MONTH, 1, True)
+    assert (row["source"], row["files"], row["records_received"], row["records_unaccounted"]) == ("pgw_pipe", 1, 10, 0)
 
 
 def test_factor_use_adds_up_to_what_is_published(settings):
@@ -80,6 +72,34 @@ def test_factor_use_adds_up_to_what_is_published(settings):
     ]
     published = asked(settings, "SELECT footprint_gco2e FROM publication_history")
     assert sum(row["gco2e"] for row in rows) == published[0]["footprint_gco2e"]
+
+
+def test_a_revision_that_is_judged_and_not_published_is_shown_by_its_latest_verdict_and_is_not_current(settings):
+    november = date(2026, 11, 1)
+    for number, month, revision in ((2, november, 1), (3, november, 1), (4, MONTH, 2), (5, MONTH, 2)):
+        write(settings, VERDICTS, [{"verdict_id": number, "usage_month": month, "revision": revision, "summary": "-"}])
+        write(settings, EVIDENCE_RECEIVED, [{"verdict_id": number, "usage_month": month, "source": "pgw_pipe", "files": number}])
+
+    rows = asked(settings, "SELECT usage_month, revision, is_current, files FROM received_balance ORDER BY ALL")
+
+    assert [tuple(row.values()) for row in rows] == [(MONTH, 1, True, 1), (MONTH, 2, False, 5), (november, 1, False, 3)]
+
+
+def test_rows_of_a_publication_that_never_came_into_the_ledger_are_not_shown(settings):
+    write(settings, RESTATEMENTS, [{"publication_id": n, "usage_month": MONTH, "revision": 2, "cause": "code"} for n in (1, 2)])
+
+    assert asked(settings, "SELECT publication_id FROM restatements") == [{"publication_id": 1}]
+    assert asked(settings, "SELECT count(*) AS n FROM written_restatements") == [{"n": 2}]
+
+
+def test_each_view_that_an_auditor_asks_for_is_there_in_both_engines_with_the_same_columns(settings):
+    of_postgresql = {of.name: [c.name for c in of.columns] for of in (*SERVED, *SERVED_TABLES)}
+    for name in THE_ISSUES:
+        with opened(settings) as connection:
+            columns = [column for column, *_ in connection.execute(f"DESCRIBE {name}").fetchall()]
+        assert columns == of_postgresql[name], name
+        assert name in READERS["footprint_auditor"]
+        assert f"\n### {name}\n" in dictionary()
 
 
 def test_every_revision_stands_with_its_totals_its_change_and_its_hash(settings):
@@ -98,31 +118,8 @@ def test_every_revision_stands_with_its_totals_its_change_and_its_hash(settings)
     assert standing == [{"is_current": False}]
 
 
-def test_source_days_show_a_silent_day_and_the_numbers_that_never_came(settings):
-    days = [datetime(2026, 10, day, 12, tzinfo=UTC) for day in (1, 2, 3)]
-    write(settings, ACCEPTED, [
-        {"usage_month": MONTH, "batch": 1, "source": "pgw_pipe", "closed_at": day, "octets_down": octets}
-        for day, octets in zip(days, (100, 9, 120), strict=True)
-    ])  # fmt: skip
-    # 1-10 and 8-12 of two files overlap; 13-14 never came; 15-20 lacks two; then the counter began anew.
-    ranges = [(1, 10, 10, 1), (8, 12, 2, 1), (15, 20, 4, 2), (90_000_000, 90_000_001, 2, 3)]
-    numbered = [
-        {"batch": 1, "source": "pgw_pipe", "file_number": n, "node": "a", "day": date(2026, 10, day), "records": records}
-        | {"first_sequence": first, "last_sequence": last}
-        for n, (first, last, records, day) in enumerate(ranges)
-    ]
-    write(settings, COMPLETENESS, numbered)
-
-    rows = asked(settings, "SELECT * FROM source_days ORDER BY day")
-
-    shown = [(row["day"].day, row["octets"], row["octets_share_of_median"], row["records_missing"]) for row in rows]
-    assert shown == [(1, 100, 1, 0), (2, 9, Decimal("0.09"), 4), (3, 120, Decimal("1.2"), 0)]
-    by_completeness = {gap.day.day: gap.missing for gap in gaps([SimpleNamespace(**row) for row in numbered])}
-    assert {day: missing for day, _, _, missing in shown if missing} == by_completeness
-
-
-def test_postgresql_serves_the_views_whose_tables_it_has_to_the_auditor():
-    assert {view.name for view in SERVED} == {"published_history", "publication_history"}
+def test_postgresql_serves_the_views_whose_tables_it_has_to_the_auditor_alone():
+    assert {view.name for view in VIEWS} - {view.name for view in SERVED} == {"files_received"}
     assert {view.name for view in SERVED} <= set(READERS["footprint_auditor"])
     assert not {view.name for view in SERVED} & {*READERS["footprint_billing"], *READERS["footprint_portal"]}
 

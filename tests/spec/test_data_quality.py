@@ -141,6 +141,19 @@ def test_every_published_figure_to_compare_with_has_a_band_a_source_and_a_mark()
         assert other.mark in MARKS
 
 
+def test_energy_and_sector_figures_have_a_unit_a_source_and_a_mark():
+    assert {other.unit for other in read_benchmarks("energy")} == {"kWh/GB"}
+    assert {other.network for other in read_benchmarks("energy")} == {"fixed", "mobile"}
+    assert {(other.measure, other.unit) for other in read_benchmarks("sector")} == {
+        ("emissions_per_year", "ktCO2e"),
+        ("electricity_per_year", "GWh"),
+    }
+    for other in (*read_benchmarks("energy"), *read_benchmarks("sector")):
+        assert other.value > 0
+        assert other.source
+        assert other.mark in MARKS
+
+
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[tuple[Measurement, bool]], Path]:
     """One judgement of measurements at and beyond their limits: Great Expectations takes ten seconds to import."""

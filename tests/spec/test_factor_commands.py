@@ -168,7 +168,7 @@ def test_hypotheses_lists_them_with_owner_and_expiry_and_of_a_month_whether_they
     assert {"id", "text", "owner", "reason", "valid_from", "expires", "expected_effect", "applies_in", "where"} <= found[0].keys()
     assert len(found) == 8
     assert {e["is_expired"] for e in late} == {True}
-    assert "owner             method owner of the operator" in called(capsys, "hypotheses")[1]
+    assert "owner             CSR reporting\nowner_is_placeholder True" in called(capsys, "hypotheses")[1]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,34 @@ def test_what_the_figures_take_for_granted_is_registered():
     }
 
 
+def test_each_shipped_owner_is_a_function_that_is_said_to_be_a_placeholder():
+    for hypothesis in read_hypotheses(SHIPPED):
+        assert hypothesis.owner in ("CSR reporting", "network data (mediation)", "customer billing")
+        assert hypothesis.owner_is_placeholder, "nobody at an operator has agreed to own it"
+        assert hypothesis.reason
+        assert hypothesis.expected_effect
+        assert hypothesis.expires >= date(2026, 12, 31)
+
+
+def test_a_check_names_the_owners_that_the_operator_must_replace(tmp_path):
+    import shutil
+
+    from factors.check import check
+
+    shutil.copytree(SHIPPED, tmp_path / "factors", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    folder = tmp_path / "factors"
+    text = (folder / FILE).read_text(encoding="utf-8")
+    marked = 'owner = "customer billing"\nowner_is_placeholder = true\n'
+    (folder / FILE).write_text(text.replace(marked, 'owner = "billing of the operator, A. Person"\n'), encoding="utf-8")
+
+    said = check(folder)
+
+    assert "Owners of hypotheses: 7 have a placeholder that the operator must replace: whole-subscription-month, " in said
+    assert "calendar-month" not in said
+    (folder / FILE).write_text(text.replace("owner_is_placeholder = true\n", ""), encoding="utf-8")
+    assert "Owners of hypotheses: all are named." in check(folder)
+
+
 def test_the_national_default_is_taken_for_granted_only_since_the_operators_own_is_asked():
     assert "national-default" not in {h.id for h in hypotheses_of(SHIPPED, date(2023, 12, 1))}
     assert "national-default" in {h.id for h in hypotheses_of(SHIPPED, date(2024, 1, 1))}

@@ -26,7 +26,7 @@ from jobs import exact_sql
 from jobs.explain import explain
 from jobs.pack import MANIFEST, PUBLISHED_MEMBER, archive, as_json, pack
 from jobs.pack_check import check
-from jobs.run import PROJECT, Refused
+from jobs.run import PROJECT, Refused, code_version, lock_hash
 from schemas.tables import ERASURES, METERED, PUBLICATIONS, REVISIONS, SUBSCRIBED
 from tests.audit_lake import MONTH, NOW, SMALL, settings_of, write, write_month
 
@@ -70,6 +70,8 @@ def test_a_pack_that_nobody_touched_has_no_difference(packed):
 
     assert checked.differences == []
     assert "rows        6 worked out again from the input" in checked.facts
+    assert "published   code 0.1.0, packages not known" in checked.facts
+    assert f"packed      code {code_version()}, packages {lock_hash()}" in checked.facts
     # 475 x 4 + 4,175 x 2 + 12.3 x (3.000000001 + 0.5 + 14.3) + 1.75 x 250 = 10,906.4400000123
     assert any("10906.440000012300 gCO2e" in fact for fact in checked.facts)
 

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 import pytest
 
-from schemas.tables import ESTIMATED, PUBLISHED
+from schemas.tables import ESTIMATED, PUBLISHED, SUBSCRIBED, TOTALS_BY
 from tests.conftest import rows
 
 pytestmark = pytest.mark.spark
@@ -155,3 +156,57 @@ def test_the_hash_of_figures_does_not_see_keys_and_revisions_but_the_hash_of_row
         changed = changed_once(frame, column)
         assert both(changed)[1] == expected[1], column
         assert both(changed)[0] != expected[0], column
+
+
+# Totals
+
+
+ROWS = """
+    | subscription_key                 | network | brand | data_volume_bytes | data_volume_gb_displayed | footprint_gco2e      | footprint_gco2e_displayed |
+    | 616e6100000000000000000000000000 | mobile  | Alpha | 2500000000        | 3                        | 505.750000000001     | 506                       |
+    | 62656e00000000000000000000000000 | mobile  | Beta  | 400000000         | 0                        | 479.92               | 480                       |
+    | 66617900000000000000000000000000 | fixed   | Alpha | 99999999499999999 | 99999999                 | 175004174.124999999998 | 175004174               |
+    """
+SUBSCRIBED_ROWS = """
+    | subscription_key | segment  |
+    | ana              | consumer |
+    | ben              | business |
+    | fay              | consumer |
+    """
+
+
+def totals(spark) -> list[dict[str, object]]:
+    from jobs.publish import totals_of
+
+    return totals_of(rows(spark, PUBLISHED, ROWS), rows(spark, SUBSCRIBED, SUBSCRIBED_ROWS))
+
+
+def test_each_grouping_adds_up_to_the_national_total_and_says_what_display_rounding_adds(spark):
+    found = {(row["grouped_by"], row["name"]): row for row in totals(spark)}
+
+    national = found["all", "all"]
+    assert national["footprint_gco2e"] == Decimal("175005159.794999999999")
+    assert national["data_volume_bytes"] == 100000002399999999
+    # 506 + 480 + 175,004,174 g and 3 + 0 + 99,999,999 GB are shown.
+    assert national["residual_gco2e"] == Decimal("0.205000000001")
+    assert national["residual_bytes"] == 100000002 * 10**9 - 100000002399999999
+    assert {name for grouped_by, name in found if grouped_by == "segment"} == {"consumer", "business"}
+    for grouped_by in TOTALS_BY:
+        group = [row for (by, _), row in found.items() if by == grouped_by]
+        for column in set(national) - {"grouped_by", "name"}:
+            assert sum(row[column] for row in group) == national[column], (grouped_by, column)
+
+
+def test_sums_that_are_not_those_of_the_ledger_are_not_published(spark):
+    from jobs.publish import require_sums
+
+    found = totals(spark)
+    publication = {name: found[0][name] for name in ("subscriptions", "data_volume_bytes", "footprint_gco2e")}
+    publication |= {"usage_month": date(2026, 10, 1)}
+    assert found[0]["grouped_by"] == "all"
+    require_sums(found, publication)
+
+    (beta,) = [row for row in found if row["name"] == "Beta"]
+    beta["footprint_gco2e"] += Decimal("1e-12")
+    with pytest.raises(ArithmeticError, match="2026-10: sums by brand are not the sums of its rows"):
+        require_sums(found, publication)

@@ -100,7 +100,7 @@ def test_a_month_is_left_behind_when_the_one_before_is_restated_with_other_count
 # What stops a restatement before anything is computed
 
 
-def test_a_month_that_is_not_published_or_whose_records_are_erased_is_refused(lake):
+def test_a_month_that_is_not_published_or_of_which_figures_are_erased_is_refused(lake):
     from jobs.restate import restate_month
 
     place: Any = SimpleNamespace(lake=lake)
@@ -108,9 +108,10 @@ def test_a_month_that_is_not_published_or_whose_records_are_erased_is_refused(la
         restate_month(place, OCTOBER, "late file")
 
     publish(lake, "| 1 | 2026-10-01 | 1 | 1 |")
-    erased = {"kind": "records", "usage_month": OCTOBER, "reason": "old", "erased_at": datetime(2027, 1, 10, tzinfo=UTC)}
-    lake.append_rows(ERASURES, [erased])
-    with pytest.raises(Refused, match="2026-10 cannot be counted anew: its records are erased since 2027-01-10"):
+    for day, kind in ((10, "records"), (12, "subscription")):
+        erased = {"kind": kind, "usage_month": OCTOBER, "reason": "old", "erased_at": datetime(2027, 1, day, tzinfo=UTC)}
+        lake.append_rows(ERASURES, [erased])
+    with pytest.raises(Refused, match="2026-10 cannot be restated: a subscription's figures are erased since 2027-01-12"):
         restate_month(place, OCTOBER, "late file")
 
 

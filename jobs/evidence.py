@@ -1,0 +1,148 @@
+"""What verify sees of a month, and keeps beside its measurements: files received, days of each source, factors applied.
+
+No value of a subscriber is in it. It is kept for each verdict, so what a publication rests on is known as it was judged, also
+when the records are erased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from statistics import median
+from typing import Any, NamedTuple
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from jobs.batches import AsOf
+from jobs.completeness import files_of_month, gaps, numbered_in_month
+from jobs.lake import Lake
+from jobs.meter import Month
+from schemas.tables import EVIDENCE_DAYS, EVIDENCE_FACTORS, EVIDENCE_RECEIVED, FILE_BALANCES
+
+_QUARTER_US = 15 * 60 * 1_000_000
+_SUMMED = tuple(name for name in EVIDENCE_RECEIVED.names if name in FILE_BALANCES.names and name != "source")
+
+
+class Used(NamedTuple):
+    """What came of a source on a day."""
+
+    octets: int
+    intervals: int
+
+
+Daily = Mapping[tuple[str, date], Used]
+"""By source and legal day of the close."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a month apart from its subscriptions: balances of its files, days of each source, numbered records."""
+
+    files: Sequence[Row]
+    daily: Daily
+    numbered: Sequence[Row]
+
+    @property
+    def octets(self) -> int:
+        """Octets of all days."""
+        return sum(used.octets for used in self.daily.values())
+
+
+def see(counted: AsOf, month: Month, daily: Daily) -> Seen:
+    """What counts as of a batch."""
+    return Seen(files_of_month(counted, month), daily, numbered_in_month(counted, month))
+
+
+def received(files: Iterable[Row], month: Month) -> list[dict[str, Any]]:
+    """Sums of the files that close in a month by source, apart from those without a time."""
+    sums: dict[tuple[str, bool], dict[str, int]] = {}
+    for row in files:
+        if row.last_closed_at is None or row.last_closed_at < month.end:
+            of_source = sums.setdefault((row.source, row.last_closed_at is None), dict.fromkeys(("files", *_SUMMED), 0))
+            of_source["files"] += 1
+            for name in _SUMMED:
+                of_source[name] += row[name]
+    return [{"source": source, "is_without_time": flag, **of_source} for (source, flag), of_source in sorted(sums.items())]
+
+
+def daily_usage(records: DataFrame, legal_timezone: str) -> Daily:
+    """Octets and intervals of records, by source and legal day of the close."""
+    # Days are told of quarters of an hour, on which those of every zone begin: of each record it would take most of the time.
+    quarter = F.expr(f"unix_micros(closed_at) div {_QUARTER_US}").alias("quarter")
+    octets = F.sum(F.col("octets_up") + F.col("octets_down")).alias("octets")
+    quarters = records.groupBy("source", quarter).agg(octets, F.count("*").alias("intervals"))
+    begin = F.timestamp_micros(F.col("quarter") * _QUARTER_US)
+    day = F.to_date(F.from_utc_timestamp(begin, legal_timezone)).alias("day")
+    days = quarters.groupBy("source", day).agg(F.sum("octets").alias("octets"), F.sum("intervals").alias("intervals"))
+    return {(row.source, row.day): Used(row.octets, row.intervals) for row in days.collect()}
+
+
+def daily_as_judged(lake: Lake, verdict_id: int) -> Daily:
+    """The same as an earlier verdict saw it, when the records were there."""
+    rows = [row for row in lake.small(EVIDENCE_DAYS) if row.verdict_id == verdict_id and row.intervals]
+    return {(row.source, row.day): Used(row.octets, row.intervals) for row in rows}
+
+
+def keep(lake: Lake, seen: Seen, estimated: DataFrame, month: Month, verdict_id: int) -> None:
+    """Keep what was seen, and what factors were applied, for a month and the number of its verdict."""
+    shared = {"usage_month": month.usage_month, "verdict_id": verdict_id}
+    for table, rows in (
+        (EVIDENCE_RECEIVED, received(seen.files, month)),
+        (EVIDENCE_DAYS, _days(seen, month.usage_month)),
+        (EVIDENCE_FACTORS, factors_applied(estimated)),
+    ):
+        if found := [shared | dict(row) for row in rows]:
+            lake.append_rows(table, found)
+
+
+def days_of(usage_month: date) -> list[date]:
+    """Every day of a month."""
+    following = (usage_month + timedelta(days=31)).replace(day=1)
+    return [usage_month + timedelta(days=n) for n in range((following - usage_month).days)]
+
+
+def median_octets(daily: Daily, source: str, usage_month: date) -> float:
+    """Octets of the median day of a source; a day on which nothing came counts too."""
+    return median(daily.get((source, day), Used(0, 0)).octets for day in days_of(usage_month))
+
+
+def _days(seen: Seen, usage_month: date) -> Iterator[Mapping[str, Any]]:
+    """A row for each source and day: every day of the month of a source that something came of, and others with anything."""
+    inside = days_of(usage_month)
+    missing: dict[tuple[str, date], int] = {}
+    for gap in gaps(seen.numbered):
+        missing[gap.source, gap.day] = missing.get((gap.source, gap.day), 0) + gap.missing
+    sources = {source for source, _ in seen.daily}
+    medians = {source: Decimal(median_octets(seen.daily, source, usage_month)) for source in sources}
+    numbered_on: dict[tuple[str, date], list[Row]] = {}
+    for row in seen.numbered:
+        numbered_on.setdefault((row.source, row.day), []).append(row)
+    for source, day in sorted({*seen.daily, *numbered_on, *((source, day) for source in sources for day in inside)}):
+        used = seen.daily.get((source, day), Used(0, 0))
+        middle = medians.get(source) if day in inside else None
+        share = (used.octets / middle).quantize(Decimal("1e-6"), ROUND_HALF_UP) if middle else None
+        numbered = numbered_on.get((source, day), [])
+        yield {
+            "source": source,
+            "day": day,
+            "intervals": used.intervals,
+            "octets": used.octets,
+            "octets_share_of_median": share,
+            "nodes": len({row.node for row in numbered}),
+            "records_numbered": sum(row.records for row in numbered),
+            "records_missing": missing.get((source, day), 0),
+        }
+
+
+def factors_applied(estimated: DataFrame) -> list[dict[str, Any]]:
+    """Each factor of rows of ``estimated`` with what it was applied to and what came of it."""
+    keys = ("network", "component", "factor_id", "gco2e_per_unit", "is_national_default", "quantity_unit")
+    sums = estimated.groupBy(*keys).agg(
+        F.count_distinct("subscription_key").alias("subscriptions"),
+        F.sum("quantity").cast("decimal(38,9)").alias("quantity"),
+        F.sum("gco2e").cast("decimal(38,12)").alias("gco2e"),
+    )
+    return [row.asDict() for row in sums.collect()]
