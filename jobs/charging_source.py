@@ -18,7 +18,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from jobs.decode import masked_texts
-from jobs.files import filesystem, parts_of, read_records
+from jobs.files import parts_of, read_records
+from jobs.places import filesystem
 from jobs.readers.block import Part, Tally
 from jobs.run import CallError, place
 from schemas.source import CHARGING_COLUMNS, UsageSource, read_source

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.files import filesystem
+from jobs.places import filesystem
 from schemas.table import Table
 
 _LONGEST_STATISTIC = 32

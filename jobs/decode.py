@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.files import decompressed, filesystem
+from jobs.files import decompressed
+from jobs.places import filesystem
 from jobs.readers.block import Block, ReadFault, Tally, count_warning
 from jobs.readers.charging import read_charging
 from jobs.run import Refused

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-from pyarrow import fs
 
+from jobs.places import filesystem
 from jobs.readers.block import WHOLE, Block, Part, ReadFault, Tally
 from jobs.readers.delimited import read_delimited
 from jobs.readers.parquet import read_parquet
 from schemas.source import CHARGING_FORMATS, Source
 
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
-
-
-def filesystem(place: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a folder or URI and the path within it."""
-    # Hadoop calls the store s3a, Arrow s3.
-    files, path = fs.FileSystem.from_uri(place.replace("s3a://", "s3://", 1))
-    return files, path
 
 
 _IN_PARTS = (*CHARGING_FORMATS, "radius-detail")

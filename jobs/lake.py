@@ -29,8 +29,8 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.data_files import DataFile, TableWriter, milliseconds_now
-from jobs.files import filesystem
 from jobs.lake_reader import dataset
+from jobs.places import filesystem
 from jobs.run import Refused
 from schemas.table import Table
 

@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from jobs.files import decompressed, filesystem
+from jobs.files import decompressed
 from jobs.lake import Lake
+from jobs.places import filesystem
 from jobs.readers.block import ReadFault
 from jobs.readers.cdr_file import LARGEST_HEADER_OCTETS, file_header
 from jobs.run import Refused

@@ -20,9 +20,9 @@ from factors.expression import DECIMAL_GIGABYTE
 from factors.registry import method_text
 from jobs import ledger, serving
 from jobs.difference import corrections, total
-from jobs.files import filesystem
 from jobs.lake import Lake
 from jobs.month import of_month
+from jobs.places import filesystem
 from jobs.postgres import connect
 from jobs.run import Refused, code_version, lock_hash
 from jobs.serving_schema import prepare

@@ -18,11 +18,11 @@ from pyspark.sql import functions as F
 from jobs import ledger
 from jobs.accept import due as to_read
 from jobs.batches import AsOf, read_batches
-from jobs.files import filesystem
 from jobs.lake import collected
 from jobs.land import Delivery, place_of, read_deliveries
 from jobs.legal_calendar import months_before
 from jobs.month import delivery_ranks, lasts_into, settled
+from jobs.places import filesystem
 from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
 from jobs.run import LONGEST_RECORDS_DAYS
 from jobs.workplace import Workplace

@@ -12,9 +12,9 @@ from datetime import date
 from pyspark.sql import functions as F
 
 from jobs import retention, serving
-from jobs.files import filesystem
 from jobs.land import Delivery, place_of
 from jobs.legal_calendar import month_number
+from jobs.places import filesystem
 from jobs.postgres import connect
 from jobs.pseudonyms import SERVING_KEY
 from jobs.retention import FIGURES, Due
