@@ -6,6 +6,7 @@ RECORDS ?= 5000000
 RUNS ?= 3
 FORMAT ?= delimited
 PORT ?= 8600
+PROCESSES ?= 2
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help setup run backfill portal test check docs bench bench-readers fuzz airflow stop clean
@@ -15,6 +16,9 @@ CODE := dags jobs factors schemas data_quality tests docs .setup
 
 # Settings of the environment that every command shares; the set-up's own paths are in it.
 WITH_ENVIRONMENT := . .setup/environment &&
+
+# Modules stay whole, since some tell a story in order; end to end, which takes longest, comes first.
+SIDE_BY_SIDE := --numprocesses "$(PROCESSES)" --dist loadfile --no-loadscope-reorder
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +35,9 @@ backfill: setup ## Run the months FROM=YYYY-MM to TO=YYYY-MM in order; stops at 
 portal: setup ## Serve the customer's page, read-only, on this machine, PORT=8600; `footprint portal-token` lets you in. Ctrl-C ends it.
 	@$(WITH_ENVIRONMENT) exec footprint portal --port "$(PORT)"
 
-test: setup ## Run all tests.
-	@$(WITH_ENVIRONMENT) exec python -m pytest
+test: ## Run all tests, PROCESSES=2 modules at a time (0: in one process), what measures time last; set-up looks for a browser, too.
+	@.setup/setup --tests
+	@$(WITH_ENVIRONMENT) python -m pytest $(SIDE_BY_SIDE) -m "not timed" && exec python -m pytest -m timed tests/bench
 
 check: setup ## Lint, type-check, and see whether what is generated is fresh.
 	@echo "ruff check"; .venv/bin/ruff check --quiet --output-format concise $(CODE)

@@ -20,7 +20,7 @@ SETUP = Path(__file__).resolve().parent
 PYPROJECT = SETUP.parent / "pyproject.toml"
 LOCKS = {
     "requirements.lock": (
-        ["--extra", "airflow", "--extra", "dev", "--extra", "portal"],
+        ["--extra", "airflow", "--extra", "dev", "--extra", "portal", "--extra", "report"],
         "Everything that make run, make test, make airflow and make portal use.",
     ),
     "pipeline.lock": (

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,16 +112,19 @@ class Progress:
             ticker.join()
 
 
-def main() -> None:
-    """Make what is not current, one step after the other."""
-    if all(step.is_current() for step in STEPS):
+def main(arguments: Sequence[str] = ()) -> None:
+    """Make what is not current, one step after the other; with ``--tests``, also what only tests need."""
+    if unknown := set(arguments) - {"--tests"}:
+        raise StopError(f"{', '.join(sorted(unknown))} is not an option: --tests is the only one.")
+    steps = (*STEPS, *STEPS_OF_TESTS) if arguments else STEPS
+    if all(step.is_current() for step in steps):
         return
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with only_one():
         print(f"Setting up in {VENV.relative_to(PROJECT)}/ and {near(VAR)}/ (log: {near(LOG)})", flush=True)
         LOG.write_text("", encoding="utf-8")
-        for number, step in enumerate(STEPS, start=1):
-            progress = Progress(f"[{number}/{len(STEPS)}] {step.name}")
+        for number, step in enumerate(steps, start=1):
+            progress = Progress(f"[{number}/{len(steps)}] {step.name}")
             done = "already there" if step.is_current() else made(step, progress)
             progress.now, progress.look = done, None
             progress.show(ending="\n")
@@ -302,11 +305,10 @@ def java_version(home: Path) -> int | None:
 
 
 def install_java(progress: Progress) -> Path | None:
-    """Install Java by apt where there is one and nobody has to be asked for a password."""
-    may = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if shutil.which("apt-get") is None or (may and subprocess.run([*may, "true"], capture_output=True).returncode != 0):
+    """Install Java by apt where that is possible."""
+    apt = apt_get()
+    if apt is None:
         return None
-    apt = [*may, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-y"]
     for version in JAVA_VERSIONS:
         package = f"openjdk-{version}-jre-headless"
         progress.now = f"installing {package} by apt"
@@ -316,6 +318,14 @@ def install_java(progress: Progress) -> Path | None:
         except StopError:
             continue  # a release of Debian has one of the versions only; find_java says what is there
     return find_java()
+
+
+def apt_get() -> list[str | Path] | None:
+    """How apt is called where there is one and nobody has to be asked for a password."""
+    may = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if shutil.which("apt-get") is None or (may and subprocess.run([*may, "true"], capture_output=True).returncode != 0):
+        return None
+    return [*may, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-y"]
 
 
 # --- Delta's JARs -----------------------------------------------------------------------------------------------------
@@ -451,6 +461,26 @@ def make_airflow_metadata(progress: Progress) -> str:
     return near(AIRFLOW_STAMP.parent)
 
 
+# --- a browser, for tests of pages ---------------------------------------------------------------------------------------
+
+
+def browser_is_current() -> bool:
+    """There is one, or none can be installed: tests that need one are skipped then, and say so."""
+    return shutil.which("chromium") is not None or apt_get() is None
+
+
+def install_browser(progress: Progress) -> str:
+    """Install Debian's Chromium by apt. No figure depends on it, so that a machine that cannot have it is set up without."""
+    progress.now = "installing chromium by apt"
+    apt = apt_get() or []
+    try:
+        run([*apt, "update"], "")
+        run([*apt, "install", "--no-install-recommends", "chromium"], "")
+    except StopError:
+        return f"chromium could not be installed, tests of pages are skipped (look into {near(LOG)})"
+    return "chromium"
+
+
 STEPS = (
     Step("Python packages", packages_are_current, install_packages),
     Step("Project", lambda: says(PROJECT_STAMP, project_inputs()), install_project),
@@ -461,9 +491,11 @@ STEPS = (
     Step("Airflow's metadata", lambda: says(AIRFLOW_STAMP, airflow_inputs()), make_airflow_metadata),
 )
 
+STEPS_OF_TESTS = (Step("Browser", browser_is_current, install_browser),)
+
 if __name__ == "__main__":
     try:
-        main()
+        main(sys.argv[1:])
     except (StopError, OSError) as error:
         sys.exit(f"\nSet-up stopped. {error}")
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from openlineage.client.event_v2 import InputDataset, OutputDataset
 from openlineage.client.facet_v2 import documentation_dataset, schema_dataset
 
 from jobs.run import Settings
-from schemas.flow import FACTORS, FLOWS, LANDING, SERVED
+from schemas.flow import FACTORS, FLOWS, LANDING, REPORTS, SERVED
 from schemas.table import Table
 from schemas.tables import PUBLISHED, TABLES
 
@@ -35,6 +35,8 @@ def dataset(settings: Settings, name: str) -> dict[str, Any]:
         return _place(settings.landing)
     if name == FACTORS:
         return _place(str(settings.factors))
+    if name == REPORTS:
+        return _place(str(settings.reports))
     if name == SERVED:
         return {**_served(settings), "facets": _facets(PUBLISHED)}
     return {**_place(f"{settings.lake}/{name}"), "facets": _facets(_TABLES[name])}

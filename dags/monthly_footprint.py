@@ -9,6 +9,8 @@ changes nothing; records that came for it since are held and counted, and `publi
 removed first; then clear the failed task. Any other failure is retried twice. Who is named in `FOOTPRINT_ALERT_WEBHOOK` and
 `FOOTPRINT_ALERT_MAIL` is told of it, and of a month that is not published `FOOTPRINT_BILLING_DAYS` after its run was queued.
 
+**Afterwards** `report` writes the month report. It changes nothing that others read: if it fails it is skipped, and says why.
+
 **Many months.** Nothing is caught up by itself. A year, oldest month first, one at a time:
 
     airflow backfill create --dag-id monthly_footprint --from-date 2026-01-01 --to-date 2026-12-01 \\
@@ -29,7 +31,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.alerts import MonthBefore, publication_is_due
-from dags.stage import DEFAULTS, PUBLISHED, StageOperator
+from dags.stage import DEFAULTS, PUBLISHED, ReportOperator, StageOperator
 from jobs.launch import STAGES
 
 WAITED_FOR = "{{ (dag_run.data_interval_end or dag_run.run_after) + macros.timedelta(days=params.late_days) }}"
@@ -62,7 +64,7 @@ In a backfill, a month whose month before failed ends here: counters that only g
 def monthly_footprint() -> None:
     """Land, accept, meter, estimate, verify and publish one calendar month."""
     late_records = DateTimeSensorAsync(task_id="late_records", target_time=WAITED_FOR, pre_execute=before_the_wait, doc_md=WAIT)
-    chain(late_records, *(stage_task(stage) for stage in STAGES))
+    chain(late_records, *(stage_task(stage) for stage in STAGES), ReportOperator(stage="report", month_of=month_of))
 
 
 def stage_task(stage: str) -> StageOperator:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.alerts import tell_of_failure
 from jobs import launch
@@ -84,9 +84,22 @@ class StageOperator(BaseOperator):
         return of_stage(self.stage)
 
 
+class ReportOperator(StageOperator):
+    """Writes the month report. Where that fails the month stays published, and the run a success: the task is skipped."""
+
+    def execute(self, context: Any) -> None:
+        """Write it; what goes wrong is said, with what writes it."""
+        try:
+            super().execute(context)
+        except (AirflowFailException, launch.StageFailed) as failure:
+            month = self.month_of(context["params"], context["dag_run"])
+            raise AirflowSkipException(f"{failure}; footprint report --month {month} writes it") from failure
+
+
 def documentation(stage: str) -> str:
     """The docstring of the stage's module, and the tables it reads and writes, as Markdown."""
-    source = Path(launch.__file__).with_name(f"{stage}.py").read_text(encoding="utf-8")
+    module = Path(launch.__file__).with_name(f"{stage}.py")
+    source = (module if module.is_file() else module.with_suffix("") / "__init__.py").read_text(encoding="utf-8")
     flow = FLOWS[stage]
     reads, writes = (", ".join(f"`{name}`" for name in names) for names in (flow.reads, flow.writes))
     return f"{ast.get_docstring(ast.parse(source))}\n\n**Reads** {reads}.\n\n**Writes** {writes}.\n"

@@ -8,7 +8,7 @@ from datetime import date
 from decimal import Decimal
 from math import prod
 
-from data_quality.benchmarks import read_benchmarks
+from data_quality.benchmarks import Benchmark, read_benchmarks
 from data_quality.ratios import ratios
 from data_quality.rules import MARKS, Rule, read_rules, rule_for
 from factors.catalogue import FactorSet
@@ -39,6 +39,53 @@ class Energy:
     gco2e: Decimal
 
 
+@dataclass(frozen=True)
+class Own:
+    """One of a network's own ratios: what it is judged by, and what others published of the same."""
+
+    words: str
+    value: Decimal | None
+    rule: Rule
+    others: Sequence[Benchmark]
+
+    @property
+    def said(self) -> str:
+        """The value."""
+        return said(self.value)
+
+    @property
+    def band(self) -> str:
+        """What is plausible."""
+        limits = [f"{limit:,}" for limit in (self.rule.lowest, self.rule.highest) if limit is not None]
+        return f"{'up to ' if self.rule.lowest is None else ''}{' to '.join(limits)}"
+
+    @property
+    def beside(self) -> list[tuple[Benchmark, Decimal]]:
+        """What others published, with the own value over it; nothing without an own value."""
+        return [] if self.value is None else [(other, self.value / other.value) for other in self.others]
+
+    @property
+    def judged(self) -> str:
+        """How the value lies to its band, with the slip of a unit that would explain it."""
+        if self.value is None:
+            return "nothing was used"
+        if self.rule.passes(self.value):
+            return "within"
+        slip = self.rule.slip(self.value)
+        side = "above" if self.rule.highest is not None and self.value > self.rule.highest else "below"
+        return f"{side} the band{f', {slip}' if slip else ''}"
+
+
+def own_ratios(network: str, subscriptions: int, octets: int, volume_gco2e: Decimal, gco2e: Decimal) -> list[Own]:
+    """The ratios of a network in a month, in the order in which they are told."""
+    rules, others = read_rules(), read_benchmarks()
+    found = ratios(subscriptions, Decimal(octets) / DECIMAL_GIGABYTE, volume_gco2e, gco2e)
+    return [
+        Own(words, found[name], rule_for(rules, name, network), [o for o in others if (o.measure, o.network) == (name, network)])
+        for name, words in _WORDS.items()
+    ]
+
+
 def benchmark(settings: Settings, usage_month: date, revision: int | None = None) -> Iterator[str]:
     """Lines of a table. Raises Refused where nothing is published."""
     with reading(settings.lake, (REVISIONS, PUBLICATIONS)) as connection:
@@ -53,28 +100,23 @@ def benchmark(settings: Settings, usage_month: date, revision: int | None = None
     if not sums:
         raise Refused(f"revision {published['revision']} of {usage_month:%Y-%m} has no figures any more: they were erased")
     yield f"{usage_month:%Y-%m} revision {published['revision']}, factors {published['factor_sets']}"
-    rules, others = read_rules(), read_benchmarks()
     for row in sums:
         network, gigabytes = row["network"], row["octets"] / DECIMAL_GIGABYTE
-        own = ratios(row["subscriptions"], gigabytes, row["volume"], row["grams"])
         each = f", {row['grams'] / gigabytes:,.1f} gCO2e for each GB in all" if gigabytes else ""
         yield ""
         tonnes = row["grams"] / 1_000_000
         yield f"{network}: {row['subscriptions']:,} subscriptions, {gigabytes:,.1f} GB, {tonnes:,.3f} tCO2e{each}"
         yield f"  {'':<38}{'own':>10}{'band':>18}"
-        for measure, words in _WORDS.items():
-            value = own[measure]
-            rule = rule_for(rules, measure, network)
-            yield f"  {words:<38}{_said(value):>10}{_band(rule):>18}  {rule.unit}: {_judged(rule, value)}"
-            for other in others:
-                if value is not None and (other.measure, other.network) == (measure, network):
-                    beside = f"own is {value / other.value:.2f} of it; {MARKS[other.mark]}: {other.source}"
-                    yield f"    {other.of:<66}{_said(other.value):>8}  {beside}"
+        for own in own_ratios(network, row["subscriptions"], row["octets"], row["volume"], row["grams"]):
+            yield f"  {own.words:<38}{own.said:>10}{own.band:>18}  {own.rule.unit}: {own.judged}"
+            for other, share in own.beside:
+                beside = f"own is {share:.2f} of it; {MARKS[other.mark]}: {other.source}"
+                yield f"    {other.of:<66}{said(other.value):>8}  {beside}"
     yield from _energy(settings, published, [row["network"] for row in sums])
     yield from _sector(sums)
     yield ""
     yield "where the bands come from"
-    for rule in rules.values():
+    for rule in read_rules().values():
         if rule.mark and rule.name in _WORDS:
             yield f"  {rule.network}, {_WORDS[rule.name]}: {rule.source} ({MARKS[rule.mark]})"
 
@@ -96,8 +138,8 @@ def _energy(settings: Settings, published: Row, networks: Sequence[Network]) -> 
                 yield f"  {network}, own: not known. {name} states grams, not electricity"
             else:
                 yield (
-                    f"  {network}, as {name} states it of the volume: {_said(stated.kilowatt_hours)} kWh/GB, "
-                    f"{_said(stated.gco2e)} gCO2e/GB (network carbon intensity of ITU-T L.1333)"
+                    f"  {network}, as {name} states it of the volume: {said(stated.kilowatt_hours)} kWh/GB, "
+                    f"{said(stated.gco2e)} gCO2e/GB (network carbon intensity of ITU-T L.1333)"
                 )
         for other in (other for other in read_benchmarks("energy") if other.network == network):
             beside = f"own is {stated.kilowatt_hours / other.value:.2f} of it; " if stated else ""
@@ -136,22 +178,8 @@ def _short(value: Decimal) -> str:
     return f"{value:,.1f}" if value >= 10 else f"{value:.2g}"
 
 
-def _said(value: Decimal | None) -> str:
+def said(value: Decimal | None) -> str:
+    """A ratio to as many digits as it is told with."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.2f}"
-
-
-def _band(rule: Rule) -> str:
-    limits = [f"{limit:,}" for limit in (rule.lowest, rule.highest) if limit is not None]
-    return f"{'up to ' if rule.lowest is None else ''}{' to '.join(limits)}"
-
-
-def _judged(rule: Rule, value: Decimal | None) -> str:
-    if value is None:
-        return "nothing was used"
-    if rule.passes(value):
-        return "within"
-    slip = rule.slip(value)
-    side = "above" if rule.highest is not None and value > rule.highest else "below"
-    return f"{side} the band{f', {slip}' if slip else ''}"

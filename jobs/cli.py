@@ -142,6 +142,10 @@ def command_line() -> argparse.ArgumentParser:
     beside = command("benchmark", _benchmark, "a month's own ratios beside plausible bands and what others published")
     _month(beside, is_required=True)
     _revision(beside)
+    reported = command("report", _report, "write what a month's figures are and how they came about, as one HTML page")
+    _month(reported, is_required=True)
+    _revision(reported)
+    reported.add_argument("--out", type=Path, metavar="FILE", help="by default the place that the summary of a month names")
     key = command("key", _key, "the subscription_key of a subscription id")
     key.add_argument("subscription")
     _month(key, is_required=False)
@@ -409,6 +413,15 @@ def _benchmark(call: argparse.Namespace, settings: Settings) -> None:
 
     for line in benchmark(settings, usage_month(call.month), call.revision):
         say(line)
+
+
+def _report(call: argparse.Namespace, settings: Settings) -> None:
+    try:
+        from jobs.report.page import report
+    except ModuleNotFoundError as error:
+        raise CallError(f"{error.name} is not installed: the report is an extra, pip install footprint[report]") from None
+    file = report(settings, usage_month(call.month), call.revision, call.out)
+    say(f"report    {file}, {file.stat().st_size:,} octets")
 
 
 def _key(call: argparse.Namespace, settings: Settings) -> None:

@@ -97,6 +97,11 @@ class Settings:
         return self.var / "data_docs"
 
     @property
+    def reports(self) -> Path:
+        """Folder of the month reports, a page for each revision."""
+        return self.var / "reports"
+
+    @property
     def scenarios(self) -> Path:
         """Folder of what scenarios came to; never a lake."""
         return self.var / "scenarios"

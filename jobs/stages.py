@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from typing import Any
 
 from jobs import ledger
@@ -14,31 +16,42 @@ from jobs.log import counted, of_stage
 from jobs.month import estimate_month, is_left_behind, meter_month, of_month
 from jobs.publish import publish_month
 from jobs.restate import restate_month
-from jobs.run import CallError, Refused
+from jobs.run import CallError, Refused, code_version
 from jobs.verify import is_published, latest_verdict, verify_month
 from jobs.workplace import Workplace
-from schemas.tables import CORRECTIONS, RESTATEMENTS
+from schemas.tables import CORRECTIONS, RESTATEMENTS, STAGE_RUNS
 
 
 def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
     """Run one stage and say in a line what it did. Raises Refused and CallError as the stage does."""
+    work = _work(workplace, stage, usage_month)
     with of_stage(stage):
-        _run(workplace, stage, usage_month)
+        if usage_month is None or is_published(workplace, usage_month):
+            work()  # the times that are kept stay those of the work that led to the publication
+            return
+        with timed(workplace, stage, usage_month):
+            work()
 
 
-def _run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
-    if stage == "land":
-        _land(workplace)
-    elif stage == "accept":
-        _accept(workplace)
-    elif usage_month is None:
+def _work(workplace: Workplace, stage: str, usage_month: date | None) -> Callable[[], None]:
+    if stage in _OF_FILES:
+        return partial(_OF_FILES[stage], workplace)
+    if usage_month is None:
         raise CallError(f"{stage} needs --month YYYY-MM")
-    elif stage == "publish":
-        _publish(workplace, usage_month)
-    elif is_published(workplace, usage_month):
-        workplace.say(f"{stage:<9} {usage_month:%Y-%m} is published: its figures are pinned, nothing to do")
-    else:
-        _OF_MONTH[stage](workplace, usage_month)
+    if stage != "publish" and is_published(workplace, usage_month):
+        nothing = f"{stage:<9} {usage_month:%Y-%m} is published: its figures are pinned, nothing to do"
+        return partial(workplace.say, nothing)
+    return partial(_OF_MONTH[stage], workplace, usage_month)
+
+
+@contextmanager
+def timed(workplace: Workplace, stage: str, usage_month: date) -> Iterator[None]:
+    """Keep in the lake, where a cluster and every engine see it, how long a stage took that came to its end."""
+    began_at = workplace.now()
+    yield
+    ended_at = max(began_at, workplace.now())  # a clock may have been set back in between
+    run = {"usage_month": usage_month, "stage": stage, "began_at": began_at, "ended_at": ended_at}
+    workplace.lake.append_rows(STAGE_RUNS, [run | {"code_version": code_version()}])
 
 
 def published(workplace: Workplace, usage_month: date) -> dict[str, Any]:
@@ -67,7 +80,8 @@ def reaccept_file(workplace: Workplace, file: str, reason: str) -> None:
 
 def restate(workplace: Workplace, usage_month: date, reason: str, approver: str | None) -> None:
     """Publish the next revision of a month, and say what changed and why. Raises Refused."""
-    publication = restate_month(workplace, usage_month, reason, approver)
+    with timed(workplace, "restate", usage_month):
+        publication = restate_month(workplace, usage_month, reason, approver)
     with counted(**published(workplace, usage_month)):
         workplace.say(
             f"restate   {usage_month:%Y-%m} revision {publication.revision}, publication {publication.publication_id}: "
@@ -167,4 +181,10 @@ def _in_words(late: ledger.Held) -> str:
     return words
 
 
-_OF_MONTH: dict[str, Callable[[Workplace, date], None]] = {"meter": _meter, "estimate": _estimate, "verify": _verify}
+_OF_FILES: dict[str, Callable[[Workplace], None]] = {"land": _land, "accept": _accept}
+_OF_MONTH: dict[str, Callable[[Workplace, date], None]] = {
+    "meter": _meter,
+    "estimate": _estimate,
+    "verify": _verify,
+    "publish": _publish,
+}

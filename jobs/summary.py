@@ -13,6 +13,7 @@ from jobs import ledger
 from jobs.batches import AsOf
 from jobs.completeness import files_of_month, gaps_of_month
 from jobs.land import read_deliveries, sequence_gaps
+from jobs.report import place
 from jobs.verify import docs_name, latest_verdict, verdict_of
 from jobs.workplace import Workplace
 from schemas.tables import PUBLISHED, REJECTED
@@ -108,5 +109,10 @@ def _places(workplace: Workplace, usage_month: date) -> Lines:
     docs = settings.data_docs / docs_name(usage_month, publication.revision if publication else 1)
     yield "tables", f"{settings.lake} (Delta: published, estimated, file_balances, rejected, …)"
     yield "data docs", f"{docs / 'index.html'}"
+    if publication is not None:
+        yield (
+            "month report",
+            f"{place(settings, usage_month, publication.revision)} (footprint report --month {usage_month:%Y-%m})",
+        )
     yield "postgresql", (settings.serving_url and "FOOTPRINT_SERVING_URL, schema footprint") or "footprint serving url"
     yield "try next", f"footprint show --subscription ID --month {usage_month:%Y-%m}"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LANDING, FACTORS, SERVED = "landing", "factors", "footprint.published"
-"""What is no table of the lake: the folder of files, the folder of factor sets, the table of PostgreSQL."""
+LANDING, FACTORS, SERVED, REPORTS = "landing", "factors", "footprint.published", "reports"
+"""What is no table of the lake: the folders of files, factor sets and month reports, the table of PostgreSQL."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ FLOWS = {
     "estimate": Flow(("metered", "subscribed", FACTORS), ("estimated",)),
     "verify": Flow(_MEASURED, (*_EVIDENCE, "verdicts")),
     "publish": Flow(("estimated", "subscribed", "verdicts"), _PUBLISHED),
+    "report": Flow((*_MEASURED, "evidence", "verdicts", "revisions", "publications", "restatements", "stage_runs"), (REPORTS,)),
     "restate": Flow(
         (*_RECORDS, *_MEASURED, "publications"),
         (*_METERED, "estimated", *_EVIDENCE, "verdicts", "restatements", "corrections", *_PUBLISHED),

@@ -691,6 +691,21 @@ CORRECTIONS = Table(
     history_days=HISTORY_DAYS,
 )
 
+STAGE_RUNS = Table(
+    name="stage_runs",
+    comment="One row per stage of a month that ended its work, with how long it took. A stage that stopped on the way has none.",
+    text="""
+        usage_month      DATE      NOT NULL COMMENT 'Month the stage was called for; land and accept take files of any month.'
+        stage            STRING    NOT NULL COMMENT 'land, accept, meter, estimate, verify, publish or restate.'
+        began_at         TIMESTAMP NOT NULL COMMENT 'When its work began: Spark had started, and the lake was held.'
+        ended_at         TIMESTAMP NOT NULL COMMENT 'When its work was done.'
+        code_version     STRING    NOT NULL COMMENT 'Version of the code.'
+    """,
+    key=("usage_month", "stage", "began_at"),
+    checks={"ends_after_it_began": "began_at <= ended_at"},
+    history_days=HISTORY_DAYS,
+)
+
 METHOD_TEXTS = Table(
     name="method_texts",
     comment="Summary of each calculation method in each language, for display beside a figure.",
@@ -754,6 +769,7 @@ TABLES = (
     PUBLISHED_TOTALS,
     RESTATEMENTS,
     CORRECTIONS,
+    STAGE_RUNS,
     KEYS,
     ERASURES,
 )

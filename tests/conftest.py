@@ -23,6 +23,16 @@ from schemas.table import Table
 os.environ["TZ"] = "America/New_York"  # a zone that no figure may depend on
 os.environ["FOOTPRINT_LOG"] = "text"  # what a person would read, though output is captured
 
+# A folder of this run's own. The one that pytest would share among all runs of a user is closed to others at the start of each:
+# run as root, whose PostgreSQL is another user's, a second run of any project's tests would take the first one's servers away.
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ:  # a process that shares the work has it from the one that began
+    _FOLDER = TemporaryDirectory(prefix="footprint-tests-", ignore_cleanup_errors=True)
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = _FOLDER.name
+
+# Java's second compiler pays after minutes in one loop. Here every plan is another, and it took half of the processors' time.
+# With the first alone, Java would reserve a fifth of the usual space for compiled code: too little for Spark.
+os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+
 
 def pytest_unconfigure() -> None:
     """Keep Py4J from reporting at the very end, to a stream that is closed by then, that it closes its connections."""

@@ -103,8 +103,8 @@ def test_the_wait_for_late_records_comes_first_then_the_stages_in_their_order(da
         order.append(task.task_id)
         task = next(iter(task.get_direct_relatives()), None)
 
-    assert order == ["late_records", *STAGES]
-    assert len(dag.tasks) == 1 + len(STAGES)
+    assert order == ["late_records", *STAGES, "report"]
+    assert len(dag.tasks) == len(order)
 
 
 @needs_airflow
@@ -216,6 +216,17 @@ def test_any_other_failure_is_retried_twice(dag, monkeypatch):
     with pytest.raises(StageFailed):
         dag.get_task("accept").execute({"params": {"usage_month": "2026-10"}, "dag_run": OCTOBER})
     assert {task.retries for task in dag.tasks} == {2}
+
+
+@needs_airflow
+@pytest.mark.parametrize("command", [REFUSES, FAILS, MISCALLED, CRASHES])
+def test_a_report_that_cannot_be_written_leaves_the_month_published_and_says_what_to_call(dag, monkeypatch, command):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    starting(monkeypatch, command)
+
+    with pytest.raises(AirflowSkipException, match=r"2026-10: report .*; footprint report --month 2026-10 writes it"):
+        dag.get_task("report").execute({"params": {"usage_month": "2026-10"}, "dag_run": OCTOBER})
 
 
 @pytest.fixture(scope="module")

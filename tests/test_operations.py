@@ -210,14 +210,14 @@ def test_a_backfill_leaves_published_months_alone_and_runs_the_others_oldest_fir
         metadata(backfill.folder, "SELECT task_id, state FROM task_instance WHERE run_id = (SELECT max(run_id) FROM dag_run)")
     )
     assert states == {"late_records": "skipped", "land": "success", "accept": "failed"} | dict.fromkeys(
-        STAGES[2:], "upstream_failed"
+        (*STAGES[2:], "report"), "upstream_failed"
     )
 
 
 def test_the_terminal_shows_each_stages_words_once_with_the_time(backfill):
     said = backfill.ended.stdout
 
-    assert [m[1] for m in re.finditer(r"^ *\d+ s  (\w+) +3 files$", said, re.MULTILINE)] == [*STAGES, "land", "accept"]
+    assert [m[1] for m in re.finditer(r"^ *\d+ s  (\w+) +3 files$", said, re.MULTILINE)] == [*STAGES, "report", "land", "accept"]
     assert said.splitlines().count("the summary") == 1
 
 
@@ -269,7 +269,7 @@ def lineage(backfill):
 def test_lineage_has_the_beginning_and_the_end_of_every_task_and_run(lineage):
     told = [(event["job"]["name"].partition(".")[2], event["eventType"]) for event in lineage]
 
-    done = [(task, kind) for task in ("late_records", *STAGES) for kind in ("START", "COMPLETE")]
+    done = [(task, kind) for task in ("late_records", *STAGES, "report") for kind in ("START", "COMPLETE")]
     refused = [*done[:5], ("accept", "FAIL"), ("", "FAIL")]
     assert [one for one in told if one != ("", "START")] == [*done, ("", "COMPLETE"), *refused]
     assert {event["job"]["namespace"] for event in lineage} == {"footprint"}

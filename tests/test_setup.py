@@ -151,6 +151,67 @@ def test_without_java_and_apt_set_up_says_what_to_install(prepare, progress, mon
         prepare.link_java(progress)
 
 
+def test_a_browser_is_set_up_for_tests_only_and_once(prepare, monkeypatch):
+    made = []
+    monkeypatch.setattr(prepare, "STEPS", (prepare.Step("of all", lambda: True, made.append),))
+    monkeypatch.setattr(
+        prepare, "STEPS_OF_TESTS", (prepare.Step("of tests", lambda: bool(made), lambda progress: made.append(1) or "made"),)
+    )
+
+    prepare.main()
+    assert made == []
+    prepare.main(["--tests"])
+    prepare.main(["--tests"])
+    assert made == [1]
+
+
+def test_a_browser_on_the_path_is_taken_as_it_is(prepare, monkeypatch):
+    monkeypatch.setattr(prepare.shutil, "which", lambda name: f"/usr/bin/{name}")
+
+    assert prepare.browser_is_current()
+
+
+def test_without_apt_tests_do_without_a_browser(prepare, monkeypatch):
+    monkeypatch.setattr(prepare.shutil, "which", lambda name: None)
+
+    assert prepare.browser_is_current()
+
+
+@pytest.fixture
+def apt(prepare, tmp_path, monkeypatch):
+    """A machine with apt, which writes down how it is called, as root; apt ends as it is told to."""
+    monkeypatch.setattr(prepare.os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(prepare.shutil, "which", lambda name: None if name == "chromium" else f"/usr/bin/{name}")
+
+    def ending_with(code):
+        called = tmp_path / "bin" / "apt-get"
+        called.parent.mkdir(exist_ok=True)
+        called.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho "E: cannot"\nexit {code}\n')
+        called.chmod(0o755)
+
+    return ending_with
+
+
+def test_with_apt_chromium_is_installed(prepare, progress, apt, tmp_path):
+    apt(0)
+    assert not prepare.browser_is_current()
+
+    assert prepare.install_browser(progress) == "chromium"
+    assert (tmp_path / "calls").read_text().splitlines() == ["-y update", "-y install --no-install-recommends chromium"]
+
+
+def test_where_apt_fails_set_up_goes_on_without_a_browser(prepare, progress, apt):
+    apt(100)
+
+    assert "could not be installed, tests of pages are skipped" in prepare.install_browser(progress)
+
+
+def test_an_option_that_is_none_is_refused(prepare):
+    with pytest.raises(prepare.StopError, match="--browser is not an option"):
+        prepare.main(["--browser"])
+
+
 def test_a_jar_with_other_bytes_is_not_taken_over(prepare, tmp_path):
     fetched = tmp_path / "ivy" / "jars"
     fetched.mkdir(parents=True)

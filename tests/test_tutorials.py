@@ -40,8 +40,13 @@ class Command:
         """What was printed is what is shown."""
         if self.shown is None:
             return True
-        pattern = ".*".join(re.escape(part) for part in self.shown.split("…"))
-        return re.fullmatch(pattern, printed, re.DOTALL) is not None
+        pattern = ".*".join(re.escape(part) for part in _trimmed(self.shown).split("…"))
+        return re.fullmatch(pattern, _trimmed(printed), re.DOTALL) is not None
+
+
+def _trimmed(text: str) -> str:
+    """Without white space at the end of lines, which nobody sees."""
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
 
 
 def commands(page: Path) -> list[Command]:
@@ -141,5 +146,6 @@ def test_what_is_shown_is_compared_and_only_an_ellipsis_varies():
     (command,) = _of_block("$ ls\none …\nthree\n", 1)
 
     assert command.prints("one two\nthree")
+    assert command.prints("one two \nthree\n")
     assert not command.prints("one two\nthree\nfour")
     assert not command.prints("two\nthree")

@@ -12,7 +12,7 @@ from tests.bench.engines import Run
 from tests.bench.landing import landing_of
 from tests.bench.month import in_turn
 
-pytestmark = [pytest.mark.slow, pytest.mark.spark]
+pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.timed]
 
 RECORDS, RUNS = 300_000, 1
 BARS = tomllib.loads(Path(__file__).with_name("bars.toml").read_text(encoding="utf-8"))["bar"]
@@ -21,7 +21,9 @@ BARS = tomllib.loads(Path(__file__).with_name("bars.toml").read_text(encoding="u
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     bench = tmp_path_factory.mktemp("bench")
-    found = in_turn(landing_of(bench, "delimited", RECORDS), bench, ("duckdb", "footprint"), RUNS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("JDK_JAVA_OPTIONS", raising=False)  # what the tests run Java with is not what a month is run with
+        found = in_turn(landing_of(bench, "delimited", RECORDS), bench, ("duckdb", "footprint"), RUNS)
     return {engine: of[0] for engine, of in found.items()}
 
 

@@ -15,11 +15,19 @@ import duckdb
 import pytest
 
 from jobs import cli, demo, explain
+from jobs.audit_sql import opened
 from jobs.explain_words import as_json, in_words
 from jobs.lake_reader import publication, reading
+from jobs.launch import STAGES
 from jobs.pack import pack
 from jobs.pack_check import check
+from jobs.report import received as receipts
+from jobs.report import subscriptions
+from jobs.report.numbers import gigabytes, tonnes
+from jobs.report.page import report
+from jobs.report.standing import stage_times
 from jobs.run import Refused, Settings
+from schemas.tables import TABLES
 from tests.e2e import both_engines
 from tests.e2e.conftest import at_a_place, run_stages
 
@@ -67,6 +75,47 @@ def called(monkeypatch: pytest.MonkeyPatch, capsys: Any, settings: Settings, *ar
     code = cli.main(arguments)
     said = capsys.readouterr()
     return code, said.out, said.err
+
+
+def test_the_month_report_tells_what_the_pipeline_published_and_how_long_each_stage_took(settings, kept):
+    published = publication(kept, MONTH, None)
+    ran = dict(audited(settings, "SELECT stage, count(*) FROM stage_runs WHERE usage_month = DATE '2026-10-01' GROUP BY stage"))
+    times = {time.stage: time.seconds for time in stage_times_of(settings, published)}
+    page = report(settings, MONTH, None, None).read_text(encoding="utf-8")
+
+    assert ran == dict.fromkeys(STAGES, 1)
+    assert list(times) == list(STAGES)
+    assert all(0 <= seconds < 3_600 for seconds in times.values())
+    assert f"<strong>{published['subscriptions']:,}</strong>" in page
+    assert f"<strong>{gigabytes(published['data_volume_bytes']).removesuffix(' GB')}</strong>" in page
+    assert f"<strong>{tonnes(published['footprint_gco2e'])}</strong>" in page
+
+
+def test_the_flows_of_the_month_report_lose_nothing(settings, kept):
+    published = publication(kept, MONTH, None)
+    with reading(settings.lake, TABLES) as connection:
+        found = receipts.received(connection, published, "Europe/Paris", ["subscriptions"])
+        sums = subscriptions.totals(connection, published)
+        flow = receipts.volume_flow(connection, published, found, {each.networks: each.octets for each in sums})
+    balance = audited(
+        settings,
+        "SELECT source, records_received, records_accepted FROM received_balance "
+        "WHERE usage_month = DATE '2026-10-01' AND source <> 'subscriptions' ORDER BY source",
+    )
+
+    assert flow.unbalanced == []
+    assert flow.into("fixed") + flow.into("mobile") == published["data_volume_bytes"]
+    assert [(row["source"], row["records_received"], row["records_accepted"]) for row in found.sources] == balance
+
+
+def audited(settings: Settings, query: str) -> list[tuple[Any, ...]]:
+    with opened(settings) as connection:
+        return connection.execute(query).fetchall()
+
+
+def stage_times_of(settings: Settings, published: dict[str, Any]) -> list[Any]:
+    with reading(settings.lake, TABLES) as connection:
+        return stage_times(connection, published)
 
 
 def test_a_thousand_rows_are_worked_out_again_to_the_last_decimal(settings, kept):
