@@ -13,7 +13,6 @@ from deltalake import DeltaTable
 from jobs.run import Settings
 from schemas.tables import (
     ACCEPTED,
-    COMPLETENESS,
     COUNTER_BALANCES,
     DELTAS,
     ESTIMATED,
@@ -23,6 +22,7 @@ from schemas.tables import (
     REJECTED,
     RESTATEMENTS,
     REVISIONS,
+    SEQUENCES,
     STAGE_RUNS,
 )
 from tests.audit_lake import EVIDENCE_ROW, MONTH, NOW, Used, write, write_month
@@ -158,7 +158,7 @@ def _completeness(settings: Settings, octets: int) -> None:
             rows.append(
                 {"batch": 1, "source": "chf_ts32297", "file_number": 2, "node": node, "day": date(2026, 10, day)} | number
             )
-    write(settings, COMPLETENESS, rows)
+    write(settings, SEQUENCES, rows)
     interval = {"usage_month": MONTH, "batch": 1, "source": "pgw_pipe", "file_number": 1, "roaming_zone": "home"}
     closed = [datetime(2026, 10, day, 12, tzinfo=UTC) for day in range(1, 32)]
     write(settings, ACCEPTED, [interval | {"closed_at": at, "octets_down": 5 if at.day == 9 else 1_000} for at in closed])
