@@ -26,17 +26,7 @@ _WORDS = {
     "subscription_gco2e_per_subscription": "B: grams of the subscription",
     "mean_gco2e_per_subscription": "footprint of a subscription",
 }
-
-
 _ENERGY = "kWh/GB"
-
-
-@dataclass(frozen=True)
-class Energy:
-    """Electricity for each gigabyte, and the grams of it."""
-
-    kilowatt_hours: Decimal
-    gco2e: Decimal
 
 
 @dataclass(frozen=True)
@@ -146,6 +136,14 @@ def _energy(settings: Settings, published: Row, networks: Sequence[Network]) -> 
             yield f"    {other.of:<74}{other.value:>8}  {other.unit}; {beside}{MARKS[other.mark]}: {other.source}"
     yield "  ITU-T L.1333 divides the carbon of the network's operation by its traffic. An own figure needs the electricity that"
     yield "  the network was metered to use, which no usage record holds. No operator's figure by that definition was found."
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Electricity for each gigabyte, and the grams of it."""
+
+    kilowatt_hours: Decimal
+    gco2e: Decimal
 
 
 def energy_per_gigabyte(factor_set: FactorSet, network: Network, month: date, as_of: date) -> Energy | None:

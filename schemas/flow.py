@@ -47,7 +47,7 @@ FLOWS = {
     "estimate": Flow(("metered", "subscribed", FACTORS), ("estimated",)),
     "verify": Flow(_MEASURED, (*_EVIDENCE, "verdicts")),
     "publish": Flow(("estimated", "subscribed", "verdicts"), _PUBLISHED),
-    "report": Flow((*_MEASURED, "evidence", "verdicts", "revisions", "publications", "restatements", "stage_runs"), (REPORTS,)),
+    "report": Flow((*_MEASURED, *_EVIDENCE, "verdicts", "revisions", "publications", "restatements", "stage_runs"), (REPORTS,)),
     "restate": Flow(
         (*_RECORDS, *_MEASURED, "publications"),
         (*_METERED, "estimated", *_EVIDENCE, "verdicts", "restatements", "corrections", *_PUBLISHED),

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from factors.hypotheses import hypotheses_of
 from factors.registry import load
 from jobs import cli, completeness
-from jobs.audit_sql import opened
-from jobs.lake_reader import in_memory, publication, reading, rows
+from jobs.lake_reader import in_memory, publication, reading
 from jobs.report import place, received, standing, subscriptions
 from jobs.report.cells import LEAST_SUBSCRIPTIONS, classes_together, is_small, kinds_together, networks_shown
 from jobs.report.drawing import FULL, PHONE, Told, drawn, sankey
@@ -303,19 +302,11 @@ def test_completeness_is_that_of_the_sequence_numbers(settings: Settings, page: 
     assert lines["PGW-1"] == ["3,100", "0", "100.0 %", "none", "none"]
 
 
-def test_a_weak_day_of_a_source_is_the_one_with_the_least_share_of_its_median(settings: Settings, page: Page):
-    with opened(settings) as connection:
-        days = rows(
-            connection,
-            """WITH came AS (
-                SELECT CAST(timezone('UTC', closed_at) AS DATE) AS day, sum(octets_up + octets_down) AS octets
-                FROM accepted WHERE source = 'pgw_pipe' GROUP BY 1
-            ) SELECT day, octets / (SELECT median(octets) FROM came) AS octets_share_of_median FROM came""",
-        )
-    weakest = min(days, key=lambda row: row["octets_share_of_median"])
-
+def test_a_weak_day_of_a_source_is_told_beside_its_median(page: Page):
     (line,) = [line for line in page.tables["Volume of sources beside their median day"][1:] if line[0] == "pgw_pipe"]
-    assert line == ["pgw_pipe", str(weakest["day"].day), percent(weakest["octets_share_of_median"], 1), "9"]
+
+    # Five octets on the 9th, a thousand on each other day.
+    assert line == ["pgw_pipe", "9", "0.5 %", "9"]
 
 
 def test_months_are_told_as_they_stand(settings: Settings, page: Page):
