@@ -175,6 +175,8 @@ there are no others."""
 _OF_VERDICT = """
         usage_month      DATE      NOT NULL COMMENT 'Legal month.'
         revision         INT       NOT NULL COMMENT 'Revision of the month, from 1.'
+"""
+_IS_CURRENT = """
         is_current       BOOLEAN   NOT NULL COMMENT 'It is the latest publication of its month. A revision that is only judged, and not published, is not.'
 """
 
@@ -184,7 +186,7 @@ def _judged_view(name: str, comment: str, evidence: Table, more: str = "", also:
     own = tuple(c for c in evidence.columns if c.name not in ("usage_month", "verdict_id"))
     key = tuple(n for n in evidence.key if n != "verdict_id")
     return View(
-        Table(name, comment, _OF_VERDICT + _declared(own) + more, ("usage_month", "revision", *key)),
+        Table(name, comment, _OF_VERDICT + _declared(own) + more + _IS_CURRENT, ("usage_month", "revision", *key)),
         (evidence, VERDICTS, PUBLICATIONS),
         f"""
     SELECT evidence.*, judged.revision, coalesce(judged.publication_id = judged.current_id, false) AS is_current{also}

@@ -283,7 +283,9 @@ def test_what_an_auditor_reads_of_a_month_adds_up_to_its_ledger(settings):
         assert one("SELECT sum(gco2e) FROM factor_use") == one("SELECT sum(footprint_gco2e) FROM publications")
         assert one("SELECT sum(octets) FROM completeness") == one("SELECT sum(octets_up + octets_down) FROM metered")
         counted = "SELECT sum(records_received), sum(files) FROM received_balance"
-        assert one(counted) == one("SELECT sum(records_received), count(*) FROM file_balances")
+        # By the clocks of Paris; exports have no time, and files of the days around it close in other months.
+        of_month = "last_closed_at IS NULL OR date_trunc('month', timezone('Europe/Paris', last_closed_at)) = DATE '2026-10-01'"
+        assert one(counted) == one(f"SELECT sum(records_received), count(*) FROM file_balances WHERE {of_month}")
         assert one("SELECT sum(records_unaccounted) FROM received_balance") == (0,)
         (days,) = one("SELECT min(n) FROM (SELECT count(*) AS n FROM completeness WHERE intervals > 0 GROUP BY source)")
         assert days >= 31

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -41,19 +42,19 @@ def test_volumes_in_bits_are_refused_and_named_and_nothing_is_published(settings
         run(settings, MONTH, ("publish",))
 
 
-def test_a_factor_a_thousand_times_too_large_is_refused_and_named(settings, run):
+def test_a_factor_in_kilograms_is_refused_and_named(settings, run):
     folder = settings.var / "factors"
     shutil.copytree(settings.factors, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__", "frozen.toml"))
     text = folder / "sets" / "FR-RCP2-NAT-2022.toml"
-    text.write_text(text.read_text(encoding="utf-8").replace('"12.3"', '"12300"'), encoding="utf-8")
+    text.write_text(text.read_text(encoding="utf-8").replace('"12.3"', '"0.0123"'), encoding="utf-8")
     wrong = dataclasses.replace(settings, factors=folder)
     run(wrong, MONTH, ("estimate",))
 
     with pytest.raises(Refused) as refusal:
         run(wrong, MONTH, ("verify",))
 
-    slip = "(1,000 times too much: a step of kilo, mega, giga?)"
-    assert f"volume_gco2e_per_gigabyte of mobile is 12300 gCO2e/GB, allowed 10 to 55 {slip}" in str(refusal.value)
+    slip = "(1,000 times too little: a step of kilo, mega, giga?)"
+    assert f"volume_gco2e_per_gigabyte of mobile is 0.0123 gCO2e/GB, allowed 10 to 55 {slip}" in str(refusal.value)
 
 
 def test_what_was_judged_is_shown_in_the_lake_and_not_served(settings):
@@ -67,6 +68,6 @@ def test_what_was_judged_is_shown_in_the_lake_and_not_served(settings):
     (columns, ours), (_, theirs) = both_engines.in_both(settings, "factor_use")
 
     used = {row[columns.index("factor_id")]: row[columns.index("gco2e_per_unit")] for row in ours}
-    assert used["FR-RCP2-NAT-2022/mobile/volume/2024-01"] == 12300, "by the latest verdict"
+    assert used["FR-RCP2-NAT-2022/mobile/volume/2024-01"] == Decimal("0.0123"), "by the latest verdict"
     assert {row[columns.index("is_current")] for row in ours} == {False}
     assert theirs == []

@@ -551,13 +551,13 @@ def test_factors_of_a_network_that_no_source_measures_are_not_compared(folder):
 # The command
 
 
-def test_check_says_what_it_checked_in_three_lines(capsys):
+def test_check_says_what_it_checked_in_four_lines(capsys):
     assert main(["check"]) == 0
 
     said = capsys.readouterr().out
     assert "3 sets, 12 values, 5 parameters, 6 sources, 2 assignments, 8 hypotheses" in said
     assert "not yet frozen" not in said
-    assert len(said.splitlines()) == 3
+    assert len(said.splitlines()) == 4
 
 
 def test_check_of_a_refused_folder_says_why_and_fails(folder, capsys):
