@@ -22,12 +22,12 @@ Document = dict[str, Any]
 API_VERSION = "v3.1.0"
 
 VERSIONS = {
-    "published": "1.1.0",
+    "published": "1.0.0",
     "method_texts": "1.0.0",
-    "received_balance": "2.0.0",
+    "received_balance": "1.0.0",
     "files_received": "1.0.0",
     "completeness": "1.0.0",
-    "factor_use": "1.1.0",
+    "factor_use": "1.0.0",
     "publication_history": "1.0.0",
     "published_history": "1.0.0",
 }

@@ -31,7 +31,7 @@ def test_the_served_page_fits_complains_of_nothing_and_asks_no_other_host(
         assert_fit(looked, f"http://127.0.0.1:{served}/", size, scheme)
 
 
-@pytest.mark.parametrize(("scheme", "language"), zip(SCHEMES, ["fr", "en"], strict=True))
+@pytest.mark.parametrize(("scheme", "language"), list(zip(SCHEMES, ["fr", "en"], strict=True)))
 @pytest.mark.parametrize("size", SIZES)
 def test_the_page_as_a_file_fits_complains_of_nothing_and_asks_nobody(
     settings: Settings,

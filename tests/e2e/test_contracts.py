@@ -145,5 +145,5 @@ def test_data_that_break_the_contract_are_found(exports, tmp_path):
 
     assert code == 1
     said = "\n".join(wrong)
-    for name in ("field 'brand' is present", "field network has no missing values", "volume_not_negative", "primary key"):
+    for name in ("field 'brand' is present", "field network has no missing values", "data_volume_bytes >= 0", "primary key"):
         assert name in said, said

@@ -115,7 +115,7 @@ def test_the_event_of_the_published_asset_has_what_the_ledger_has(place):
 def test_the_tables_a_run_leaves_are_those_its_stages_are_said_to_write(place):
     said = {name for stage in STAGES for name in FLOWS[stage].writes}
 
-    assert {folder.name for folder in (place / "lake").iterdir()} - said == {"keys"}
+    assert {folder.name for folder in (place / "lake").iterdir()} - said == {"keys", "stage_runs"}
 
 
 def test_nothing_a_run_leaves_on_disk_names_a_subscriber_or_a_key(place):
