@@ -113,7 +113,7 @@ def _find(connection: duckdb.DuckDBPyConnection, settings: Settings, published: 
     of_month = f"usage_month = DATE '{month}' AND identifier_key IN (SELECT identifier_key FROM held)"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE record AS SELECT * FROM {visible(ACCEPTED.name, cutoff)} WHERE {of_month}")
     accepted = _SETTLED.format(rows="record", rejected=rejected, landed=LANDED.name)
-    deltas = f"SELECT * FROM {DELTAS.name} WHERE {of_month} AND batch_cutoff = {cutoff}"
+    deltas = f"SELECT * FROM {DELTAS.name} WHERE {of_month} AND revision = {int(published['revision'])}"
     connection.execute(_USED.format(accepted=accepted, deltas=deltas, held=_IS_HELD))
 
 

@@ -311,12 +311,16 @@ def test_a_counters_delta_leads_to_the_file_of_its_reading(settings, kept):
     registry = explain.catalogue(settings, kept, published)
     key = some_keys(kept, 1)[0]
     before = explain.of_row(kept, settings, registry, published, key).provenance
-    (held,) = kept.execute("SELECT identifier_type, identifier_key FROM held LIMIT 1").fetchall()
-    (number,) = kept.execute("SELECT file_number FROM landed ORDER BY 1 LIMIT 1").fetchone()
     at = datetime(2026, 10, 20, tzinfo=UTC)
+    held = kept.execute(
+        "SELECT identifier_type, identifier_key FROM held WHERE ? >= assigned_from AND ? < assigned_until ORDER BY ALL LIMIT 1",
+        [at, at],
+    ).fetchone()
+    (number,) = kept.execute("SELECT file_number FROM landed ORDER BY 1 LIMIT 1").fetchone()
     names = [name for name, *_ in kept.execute("DESCRIBE deltas").fetchall()]
     row = dict.fromkeys(names) | {
         "usage_month": MONTH,
+        "revision": published["revision"],
         "batch_cutoff": published["batch_cutoff"],
         "source": "radius",
         "closed_at": at,
@@ -324,7 +328,8 @@ def test_a_counters_delta_leads_to_the_file_of_its_reading(settings, kept):
     row |= {"identifier_type": held[0], "identifier_key": held[1], "file_number": number, "record_ordinal": 1, "month_part": 0}
     row |= {"octets_up": 1, "octets_down": 2, "roaming_zone": "home", "is_prorated": False, "is_estimated": False}
 
-    kept.execute(f"INSERT INTO deltas VALUES ({', '.join('?' * len(names))})", list(row.values()))
+    for one in (row, row | {"revision": published["revision"] + 1}):  # a later revision with the same batches counts apart
+        kept.execute(f"INSERT INTO deltas VALUES ({', '.join('?' * len(names))})", list(one.values()))
 
     after = explain.of_row(kept, settings, registry, published, key).provenance
     assert after["octets_of_records"] == before["octets_of_records"] + 3
