@@ -7,6 +7,9 @@ to billing too. What is accepted now is counted; nothing is landed, so that nobo
 
 **When it fails.** The message names the month and the reason. A month that is not published, or that would stay as it is, is
 refused and not retried. Any other failure is retried twice; killed anywhere, it goes on.
+
+**Afterwards** `report` writes the month report of the revision. It changes nothing that others read, so it is skipped, and says
+why, if it fails.
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 import pendulum
-from airflow.sdk import Param, dag
+from airflow.sdk import Param, chain, dag
 
-from dags.stage import DEFAULTS, PUBLISHED, StageOperator
+from dags.stage import DEFAULTS, PUBLISHED, ReportOperator, StageOperator
 from jobs.launch import stage_command
 
 
@@ -35,7 +38,8 @@ from jobs.launch import stage_command
 )
 def monthly_restatement() -> None:
     """Meter, estimate, verify and publish the next revision of one month."""
-    StageOperator(stage="restate", month_of=month_of, command=restate_command, outlets=[PUBLISHED])
+    restate = StageOperator(stage="restate", month_of=month_of, command=restate_command, outlets=[PUBLISHED])
+    chain(restate, ReportOperator(stage="report", month_of=month_of))
 
 
 def month_of(params: Any, dag_run: Any) -> str:

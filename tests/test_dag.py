@@ -240,7 +240,8 @@ def test_a_restatement_is_never_scheduled_and_changes_the_published_asset(restat
 
     assert found.schedule is None
     assert (found.catchup, found.max_active_runs) == (False, 1)
-    (task,) = found.tasks
+    task = found.get_task("restate")
+    assert (set(found.task_ids), task.downstream_task_ids) == ({"restate", "report"}, {"report"})
     assert (task.task_id, [asset.uri for asset in task.outlets], task.retries) == ("restate", ["x-lake://published"], 2)
 
 
@@ -271,7 +272,7 @@ def test_a_restatement_that_is_refused_is_not_retried_and_says_why(restatement, 
     from airflow.sdk.exceptions import AirflowFailException
 
     starting(monkeypatch, stage_that("import sys; print('refused: nothing changes', file=sys.stderr); sys.exit(1)"))
-    (task,) = restatement.monthly_restatement().tasks
+    task = restatement.monthly_restatement().get_task("restate")
 
     with pytest.raises(AirflowFailException, match="2026-10: restate refused the data: nothing changes"):
         task.execute({"params": {"month": "2026-10", "reason": "late", "approver": None}, "dag_run": dag_run()})
@@ -286,7 +287,7 @@ PUBLISHES = stage_that(
 @needs_airflow
 def test_a_restatement_tells_of_the_same_asset_with_what_the_ledger_has(restatement, monkeypatch):
     starting(monkeypatch, PUBLISHES)
-    (task,) = restatement.monthly_restatement().tasks
+    task = restatement.monthly_restatement().get_task("restate")
     events = {task.outlets[0]: SimpleNamespace(extra={})}
 
     params = {"month": "2026-10", "reason": "late", "approver": None}
