@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import structlog
 
 from jobs.pseudonyms import Key, Keys, Term
 from jobs.run import Settings
@@ -37,6 +38,14 @@ os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheS
 def pytest_unconfigure() -> None:
     """Keep Py4J from reporting at the very end, to a stream that is closed by then, that it closes its connections."""
     logging.getLogger("py4j").setLevel(logging.ERROR)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """A command that a test calls sets up the log of its process, on a stream that ends with the test."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def settings(tmp_path: Path) -> Settings:
 def counted(settings: Settings, key: bytes = ANA, cutoff: int = 1) -> dict[str, int]:
     """Octets of a subscription by file."""
     with reading(settings.lake, TABLES) as connection:
-        found = provenance(connection, settings, {"usage_month": MONTH, "batch_cutoff": cutoff}, key, [])
+        found = provenance(connection, settings, {"usage_month": MONTH, "revision": 1, "batch_cutoff": cutoff}, key, [])
     assert found["octets_of_records"] == sum(file["octets_down"] for file in found["files"])
     return {file["file_name"]: int(file["octets_down"]) for file in found["files"]}
 
@@ -132,6 +132,6 @@ def test_rejections_of_its_own_identifier_are_counted_by_reason(settings):
     write(settings, REJECTED, [lost | {"record_ordinal": n, "reason": "volume_malformed"} for n in (2, 3)])
 
     with reading(settings.lake, TABLES) as connection:
-        found = provenance(connection, settings, {"usage_month": MONTH, "batch_cutoff": 1}, ANA, [])
+        found = provenance(connection, settings, {"usage_month": MONTH, "revision": 1, "batch_cutoff": 1}, ANA, [])
 
     assert found["rejected"] == [{"source": "pgw_pipe", "reason": "volume_malformed", "records": 2}]
