@@ -95,7 +95,8 @@ def refuse(event, arguments):
         raise SystemExit(f"{event}: {arguments}")
 
 sys.addaudithook(refuse)
-runpy.run_path(sys.argv[1], run_name="__main__")
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
