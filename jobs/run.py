@@ -215,6 +215,7 @@ def lock_hash() -> str | None:
     return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None
 
 
+@cache
 def code_version() -> str:
     """Version of the code that runs: the package's, with the commit where the project is a git checkout."""
     package = version("footprint")
