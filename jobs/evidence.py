@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import median
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from jobs.batches import AsOf
 from jobs.completeness import files_of_month, gaps, numbered_in_month
 from jobs.lake import Lake
+from jobs.legal_calendar import days_of
 from jobs.meter import Month
 from schemas.tables import EVIDENCE_DAYS, EVIDENCE_FACTORS, EVIDENCE_RECEIVED, FILE_BALANCES
 
@@ -33,6 +34,7 @@ class Used(NamedTuple):
     intervals: int
 
 
+_NOTHING = Used(0, 0)
 Daily = Mapping[tuple[str, date], Used]
 """By source and legal day of the close."""
 
@@ -98,15 +100,9 @@ def keep(lake: Lake, seen: Seen, estimated: DataFrame, month: Month, verdict_id:
             lake.append_rows(table, found)
 
 
-def days_of(usage_month: date) -> list[date]:
-    """Every day of a month."""
-    following = (usage_month + timedelta(days=31)).replace(day=1)
-    return [usage_month + timedelta(days=n) for n in range((following - usage_month).days)]
-
-
-def median_octets(daily: Daily, source: str, usage_month: date) -> float:
-    """Octets of the median day of a source; a day on which nothing came counts too."""
-    return median(daily.get((source, day), Used(0, 0)).octets for day in days_of(usage_month))
+def octets_by_day(daily: Daily, source: str, usage_month: date) -> list[int]:
+    """Octets of a source on every day of a month; a day on which nothing came counts too."""
+    return [daily.get((source, day), _NOTHING).octets for day in days_of(usage_month)]
 
 
 def _days(seen: Seen, usage_month: date) -> Iterator[Mapping[str, Any]]:
@@ -116,12 +112,12 @@ def _days(seen: Seen, usage_month: date) -> Iterator[Mapping[str, Any]]:
     for gap in gaps(seen.numbered):
         missing[gap.source, gap.day] = missing.get((gap.source, gap.day), 0) + gap.missing
     sources = {source for source, _ in seen.daily}
-    medians = {source: Decimal(median_octets(seen.daily, source, usage_month)) for source in sources}
+    medians = {source: Decimal(median(octets_by_day(seen.daily, source, usage_month))) for source in sources}
     numbered_on: dict[tuple[str, date], list[Row]] = {}
     for row in seen.numbered:
         numbered_on.setdefault((row.source, row.day), []).append(row)
     for source, day in sorted({*seen.daily, *numbered_on, *((source, day) for source in sources for day in inside)}):
-        used = seen.daily.get((source, day), Used(0, 0))
+        used = seen.daily.get((source, day), _NOTHING)
         middle = medians.get(source) if day in inside else None
         share = (used.octets / middle).quantize(Decimal("1e-6"), ROUND_HALF_UP) if middle else None
         numbered = numbered_on.get((source, day), [])

@@ -6,7 +6,7 @@ Months begin at local midnight of the legal time zone (Europe/Paris for the AGEC
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -47,6 +47,11 @@ def months_before(usage_month: date, count: int) -> date:
     """The month that lies some months before another."""
     year, month = divmod(usage_month.year * 12 + usage_month.month - 1 - count, 12)
     return date(year, month + 1, 1)
+
+
+def days_of(usage_month: date) -> list[date]:
+    """Every day of a month."""
+    return [usage_month + timedelta(days=n) for n in range((months_before(usage_month, -1) - usage_month).days)]
 
 
 def months(indices: Microseconds) -> npt.NDArray[np.datetime64]:

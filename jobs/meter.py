@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from jobs.legal_calendar import days_of
 from jobs.run import Refused
 
 DUPLICATE = "duplicate"
@@ -31,8 +32,7 @@ class Month:
     @property
     def days(self) -> int:
         """Legal days of the month."""
-        following = (self.usage_month + timedelta(days=32)).replace(day=1)
-        return (following - self.usage_month).days
+        return len(days_of(self.usage_month))
 
 
 def settle_conflicts(records: DataFrame, duplicates: DataFrame, deliveries: DataFrame) -> DataFrame:

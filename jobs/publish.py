@@ -25,7 +25,7 @@ from jobs.month import of_month
 from jobs.places import filesystem
 from jobs.postgres import connect
 from jobs.run import Refused, code_version, lock_hash
-from jobs.serving_schema import prepare
+from jobs.serving_schema import BESIDE, prepare
 from jobs.verify import estimated_state, latest_verdict
 from jobs.workplace import Workplace
 from schemas.table import Table
@@ -294,7 +294,7 @@ def _serve(workplace: Workplace, erased: set[date]) -> set[date]:
                 publication.asDict(),
                 _arrow_rows(workplace, REVISIONS, *of_publication),
                 serving.Beside(
-                    [(table, _beside(workplace.lake, table, publication)) for table in serving.BESIDE],
+                    [(table, _beside(workplace.lake, table, publication)) for table in BESIDE],
                     _arrow_rows(workplace, CORRECTIONS, *of_publication),
                     _method_texts(workplace, publication),
                 ),

@@ -208,6 +208,11 @@ def usage_month(text: str) -> date:
     return date.fromisoformat(f"{text}-01")
 
 
+def revision_name(usage_month: date, revision: int) -> str:
+    """Name of the pages about a revision of a month."""
+    return f"{usage_month:%Y-%m}" + (f"-revision-{revision}" if revision > 1 else "")
+
+
 @cache
 def lock_hash() -> str | None:
     """SHA-256 of the lock that names the version and hash of every package of the pipeline; None where it is not there."""

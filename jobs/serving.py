@@ -18,25 +18,9 @@ from jobs.postgres import connect, speaking, start_embedded, url
 from jobs.run import CallError, Refused, Settings
 from jobs.serving_schema import SCHEMA, prepare
 from schemas.table import Table
-from schemas.tables import (
-    CORRECTIONS,
-    EVIDENCE,
-    EVIDENCE_DAYS,
-    EVIDENCE_FACTORS,
-    EVIDENCE_RECEIVED,
-    PUBLICATIONS,
-    PUBLISHED,
-    PUBLISHED_TOTALS,
-    RESTATEMENTS,
-    REVISIONS,
-    VERDICTS,
-)
+from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, REVISIONS
 
 _BATCH_ROWS = 65_536
-
-
-BESIDE = (VERDICTS, EVIDENCE, EVIDENCE_RECEIVED, EVIDENCE_DAYS, EVIDENCE_FACTORS, PUBLISHED_TOTALS, RESTATEMENTS)
-"""Small tables whose rows of a publication, or of its verdict, come with it."""
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,10 @@ FEEDBACK = Table(
     },
 )
 
-TABLES = (
-    *(PUBLISHED, PUBLICATIONS, PUBLISHED_TOTALS, REVISIONS, RESTATEMENTS, CORRECTIONS, VERDICTS),
-    *(EVIDENCE, EVIDENCE_RECEIVED, EVIDENCE_DAYS, EVIDENCE_FACTORS, METHOD_TEXTS, WRITERS, FEEDBACK),
-)
+BESIDE = (VERDICTS, EVIDENCE, EVIDENCE_RECEIVED, EVIDENCE_DAYS, EVIDENCE_FACTORS, PUBLISHED_TOTALS, RESTATEMENTS)
+"""Small tables whose rows of a publication, or of its verdict, come with it."""
+
+TABLES = (PUBLISHED, PUBLICATIONS, REVISIONS, *BESIDE, CORRECTIONS, METHOD_TEXTS, WRITERS, FEEDBACK)
 
 VIEWS = tuple(view for view in AUDIT_VIEWS if all(table in TABLES for table in view.reads))
 """The audit views whose tables are copied. The others read what stays in the lake: ``footprint sql``."""

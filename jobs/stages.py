@@ -8,6 +8,8 @@ from datetime import date
 from functools import partial
 from typing import Any
 
+from pyspark.sql import Row
+
 from jobs import ledger
 from jobs.accept import accept, reaccept
 from jobs.land import land, read_deliveries, sequence_gaps
@@ -24,21 +26,22 @@ from schemas.tables import CORRECTIONS, RESTATEMENTS, STAGE_RUNS
 
 def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
     """Run one stage and say in a line what it did. Raises Refused and CallError as the stage does."""
-    work = _work(workplace, stage, usage_month)
+    is_pinned = usage_month is not None and is_published(workplace, usage_month)
+    work = _work(workplace, stage, usage_month, is_pinned)
     with of_stage(stage):
-        if usage_month is None or is_published(workplace, usage_month):
+        if usage_month is None or is_pinned:
             work()  # the times that are kept stay those of the work that led to the publication
             return
         with timed(workplace, stage, usage_month):
             work()
 
 
-def _work(workplace: Workplace, stage: str, usage_month: date | None) -> Callable[[], None]:
+def _work(workplace: Workplace, stage: str, usage_month: date | None, is_pinned: bool) -> Callable[[], None]:
     if stage in _OF_FILES:
         return partial(_OF_FILES[stage], workplace)
     if usage_month is None:
         raise CallError(f"{stage} needs --month YYYY-MM")
-    if stage != "publish" and is_published(workplace, usage_month):
+    if stage != "publish" and is_pinned:
         nothing = f"{stage:<9} {usage_month:%Y-%m} is published: its figures are pinned, nothing to do"
         return partial(workplace.say, nothing)
     return partial(_OF_MONTH[stage], workplace, usage_month)
@@ -82,11 +85,7 @@ def restate(workplace: Workplace, usage_month: date, reason: str, approver: str 
     """Publish the next revision of a month, and say what changed and why. Raises Refused."""
     with timed(workplace, "restate", usage_month):
         publication = restate_month(workplace, usage_month, reason, approver)
-    with counted(**published(workplace, usage_month)):
-        workplace.say(
-            f"restate   {usage_month:%Y-%m} revision {publication.revision}, publication {publication.publication_id}: "
-            f"{publication.subscriptions:,} subscriptions, figures {publication.figures_hash[:16]}"
-        )
+    _say_published(workplace, "restate", publication)
     for row in workplace.lake.small(RESTATEMENTS):
         if row.publication_id == publication.publication_id and (row.gco2e or row.octets):
             workplace.say(
@@ -98,6 +97,14 @@ def restate(workplace: Workplace, usage_month: date, reason: str, approver: str 
     following = months_before(usage_month, -1)
     if is_left_behind(workplace.lake, following):
         workplace.say(f"restate   {following:%Y-%m} is left behind: it counts from counters of {usage_month:%Y-%m} that changed")
+
+
+def _say_published(workplace: Workplace, stage: str, publication: Row) -> None:
+    with counted(**published(workplace, publication.usage_month)):
+        workplace.say(
+            f"{stage:<9} {publication.usage_month:%Y-%m} revision {publication.revision}, publication "
+            f"{publication.publication_id}: {publication.subscriptions:,} subscriptions, figures {publication.figures_hash[:16]}"
+        )
 
 
 def say_held(workplace: Workplace, usage_month: date) -> None:
@@ -161,11 +168,7 @@ def _verify(workplace: Workplace, usage_month: date) -> None:
 
 def _publish(workplace: Workplace, usage_month: date) -> None:
     publication = publish_month(workplace, usage_month)
-    with counted(**published(workplace, usage_month)):
-        workplace.say(
-            f"publish   {usage_month:%Y-%m} revision {publication.revision}, publication {publication.publication_id}: "
-            f"{publication.subscriptions:,} subscriptions, figures {publication.figures_hash[:16]}"
-        )
+    _say_published(workplace, "publish", publication)
     late = ledger.held(workplace.lake).get(usage_month)
     if late:
         raise Refused(

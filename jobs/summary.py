@@ -14,7 +14,8 @@ from jobs.batches import AsOf
 from jobs.completeness import files_of_month, gaps_of_month
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.report import place
-from jobs.verify import docs_name, latest_verdict, verdict_of
+from jobs.run import revision_name
+from jobs.verify import latest_verdict, verdict_of
 from jobs.workplace import Workplace
 from schemas.tables import PUBLISHED, REJECTED
 
@@ -106,7 +107,7 @@ def _published(workplace: Workplace, usage_month: date) -> Lines:
 
 def _places(workplace: Workplace, usage_month: date) -> Lines:
     settings, publication = workplace.settings, ledger.current(workplace.lake, usage_month)
-    docs = settings.data_docs / docs_name(usage_month, publication.revision if publication else 1)
+    docs = settings.data_docs / revision_name(usage_month, publication.revision if publication else 1)
     yield "tables", f"{settings.lake} (Delta: published, estimated, file_balances, rejected, …)"
     yield "data docs", f"{docs / 'index.html'}"
     if publication is not None:

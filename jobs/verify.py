@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
+from statistics import median
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -27,7 +28,7 @@ from jobs.lake import rows_that_break_rules
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.legal_calendar import months_before
 from jobs.month import delivery_ranks, factors_of, of_month, used_records
-from jobs.run import Refused, code_version
+from jobs.run import Refused, code_version, revision_name
 from jobs.workplace import Workplace
 from schemas.tables import (
     COUNTER_BALANCES,
@@ -54,15 +55,15 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
     load()
     state = estimated_state(workplace, usage_month)
     counted = AsOf.now(lake).at(state["batch_cutoff"])
-    month = workplace.month(usage_month)
-    seen = evidence.see(counted, month, _daily(workplace, counted, usage_month, state["revision"]))
-    measurements = _measurements(workplace, usage_month, state, seen)
-    title = docs_name(usage_month, state["revision"])
+    month, revision = workplace.month(usage_month), state["revision"]
+    seen = evidence.see(counted, month, _daily(workplace, counted, usage_month, revision))
+    measurements = _measurements(workplace, counted, usage_month, revision, seen)
+    title = revision_name(usage_month, revision)
     passed = judge(measurements, title, workplace.settings.data_docs / title)
     number = max((row.verdict_id for row in lake.small(VERDICTS)), default=0) + 1
     judged = [_evidence(m, ok, usage_month, number) for m, ok in zip(measurements, passed, strict=True)]
     lake.append_rows(EVIDENCE, judged)
-    evidence.keep(lake, seen, of_month(lake.read(ESTIMATED), usage_month, state["revision"]), month, number)
+    evidence.keep(lake, seen, of_month(lake.read(ESTIMATED), usage_month, revision), month, number)
     failed = [m for m, ok in zip(measurements, passed, strict=True) if not ok]
     blocking = [m for m in failed if m.is_blocking]
     verdict = {
@@ -92,11 +93,6 @@ def estimated_state(workplace: Workplace, usage_month: date) -> dict[str, Any]:
     return {"revision": revision, "batch_cutoff": found[0].batch_cutoff, "factors_id": found[0].factors_id}
 
 
-def docs_name(usage_month: date, revision: int) -> str:
-    """Name of the pages that say how a revision of a month was judged."""
-    return f"{usage_month:%Y-%m}" + (f"-revision-{revision}" if revision > 1 else "")
-
-
 def _daily(workplace: Workplace, counted: AsOf, usage_month: date, revision: int) -> Daily:
     """What came of each source on each day: of the records, or once they are erased as it was when the month was published."""
     published = ledger.current(workplace.lake, usage_month)
@@ -106,15 +102,14 @@ def _daily(workplace: Workplace, counted: AsOf, usage_month: date, revision: int
     return evidence.daily_usage(records, workplace.settings.legal_timezone.key)
 
 
-def _measurements(workplace: Workplace, usage_month: date, state: Mapping[str, Any], seen: Seen) -> list[Measurement]:
-    lake, rules, revision = workplace.lake, read_rules(), state["revision"]
+def _measurements(workplace: Workplace, counted: AsOf, usage_month: date, revision: int, seen: Seen) -> list[Measurement]:
+    lake, rules = workplace.lake, read_rules()
     subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
     active = subscribed.groupBy("network", "brand").count().collect()
     brands = {row.brand for row in active}
     subscriptions = Counter({EVERY_NETWORK: sum(row["count"] for row in active)})
     for row in active:
         subscriptions[row.network] += row["count"]
-    counted = AsOf.now(lake).at(state["batch_cutoff"])
     named = {
         "expired_hypotheses": expired_hypotheses(workplace, usage_month),
         "unfrozen_factors": unfrozen_factors(workplace, usage_month),
@@ -189,8 +184,8 @@ def _days(workplace: Workplace, daily: Daily, usage_month: date) -> Found:
     """Days of a source on which its volume fell below a tenth of its median: a silent outage."""
     silent: dict[str, int] = {}
     for source in {source for source, _ in daily}:
-        network, middle = workplace.networks[source], evidence.median_octets(daily, source, usage_month)
-        octets = [daily[source, day].octets if (source, day) in daily else 0 for day in evidence.days_of(usage_month)]
+        network, octets = workplace.networks[source], evidence.octets_by_day(daily, source, usage_month)
+        middle = median(octets)
         silent[network] = silent.get(network, 0) + sum(value * 10 < middle for value in octets)
     for network, number in sorted(silent.items()):
         yield "silent_days", network, number

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
+from pyspark.sql import Row
 
+from jobs.evidence import received
+from jobs.legal_calendar import bounds
+from jobs.meter import Month
 from jobs.run import Settings
 from schemas.tables import (
     COUNTER_BALANCES,
     ESTIMATED,
     EVIDENCE,
     EVIDENCE_DAYS,
+    EVIDENCE_RECEIVED,
     FILE_BALANCES,
     PUBLICATIONS,
     REJECTED,
@@ -110,7 +115,12 @@ def _balances(settings: Settings, octets: int) -> None:
         "records_received": 9,
         "records_accepted": 9,
     }
-    write(settings, FILE_BALANCES, [pipe | times, chf | times, counters | times, after, unread], "overwrite")
+    balances = [pipe | times, chf | times, counters | times, after, unread]
+    write(settings, FILE_BALANCES, balances, "overwrite")
+    none = dict.fromkeys((c.name for c in FILE_BALANCES.columns if c.sql_type == "BIGINT"), 0)
+    october = Month(MONTH, *bounds(MONTH, settings.legal_timezone), settings.legal_timezone.key)
+    kept = received([Row(**none | row) for row in balances], october)
+    write(settings, EVIDENCE_RECEIVED, [{"usage_month": MONTH, "verdict_id": 1} | row for row in kept], "overwrite")
     of_month = {"usage_month": MONTH, "batch_cutoff": 1, "source": "bng_radius", "estimated_reasons": "{}"}
     write(settings, COUNTER_BALANCES, [of_month | {"octets_of_month": Decimal(octets - octets // 2)}])
     refused = {"batch": 1, "source": "pgw_pipe", "file_number": 1}

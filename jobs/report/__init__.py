@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from jobs.run import Settings
-from jobs.verify import docs_name
+from jobs.run import Settings, revision_name
 
 
 def place(settings: Settings, usage_month: date, revision: int) -> Path:
     """Where the report of a revision of a month lies unless it is asked for elsewhere."""
-    return settings.reports / f"{docs_name(usage_month, revision)}.html"
+    return settings.reports / f"{revision_name(usage_month, revision)}.html"

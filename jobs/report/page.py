@@ -30,8 +30,7 @@ from jobs.report.cells import LEAST_SUBSCRIPTIONS
 from jobs.report.drawing import FULL, HALF, Bar, Told, bars, drawn, heat, sankey
 from jobs.report.numbers import gigabytes, measured, percent, seconds, signed, tonnes, whole
 from jobs.report.tables import Sheet
-from jobs.run import CallError, Settings
-from jobs.verify import docs_name
+from jobs.run import CallError, Settings, revision_name
 from schemas.source import SourceError, read_sources
 from schemas.tables import TABLES
 
@@ -126,7 +125,7 @@ def page(connection: duckdb.DuckDBPyConnection, settings: Settings, published: R
     applied, citations = standing.factors_applied(connection, registry, published)
     shown_months = used.months(connection, published)
     ledger = standing.revisions(connection, published, shown_months[0].publication["usage_month"])
-    docs = settings.data_docs / docs_name(published["usage_month"], published["revision"]) / "index.html"
+    docs = settings.data_docs / revision_name(published["usage_month"], published["revision"]) / "index.html"
     return _environment().get_template("report.html").render(
         style=Markup(style()),
         month=customer.month_name(published["usage_month"], "en"),

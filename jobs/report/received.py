@@ -14,15 +14,12 @@ import duckdb
 
 from jobs.completeness import gaps
 from jobs.lake_reader import Row, rows, stage_rows
+from jobs.legal_calendar import days_of
 from jobs.report.flow import Flow, Node
-from schemas.tables import COUNTER_BALANCES, EVIDENCE_DAYS, FILE_BALANCES, METERED, REJECTED, SEQUENCES
+from schemas.tables import COUNTER_BALANCES, EVIDENCE_DAYS, EVIDENCE_RECEIVED, FILE_BALANCES, METERED, REJECTED, SEQUENCES
 from schemas.views import visible
 
 OUTCOMES = ("accepted", "duplicate", "rejected", "out_of_scope")
-_SUMS = (
-    *("records_received", *(f"records_{outcome}" for outcome in OUTCOMES), "octets_received", "octets_quarantined"),
-    *("volume_parsed_octets", "volume_accepted_octets", "volume_duplicate_octets", "volume_out_of_scope_octets"),
-)
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Received:
 def received(
     connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any], zone: str, other_kinds: Sequence[str]
 ) -> Received:
-    """The balance of a month's files, as ``received_balance`` counts them, up to the cutoff of its publication.
+    """The balance of a month's files, as verify kept it of the month it judged, and why records do not count.
 
     Args:
         connection: DuckDB with the lake's tables.
@@ -52,13 +49,12 @@ def received(
     counted = visible(FILE_BALANCES.name, published["batch_cutoff"])
     month = f"CAST(date_trunc('month', timezone('{zone}', last_closed_at)) AS DATE)"
     of_usage = f"SELECT *, {month} AS usage_month FROM {counted} AS b WHERE NOT list_contains(?, source)"
-    sums = ", ".join(f"CAST(coalesce(sum({name}), 0) AS DECIMAL(38,0))::HUGEINT AS {name}" for name in _SUMS)
     parameters = [list(other_kinds), published["usage_month"]]
     of_month = f"FROM ({of_usage}) WHERE usage_month = ?"
-    by_source = rows(
-        connection, f"SELECT source, count(*) AS files, {sums} {of_month} GROUP BY source ORDER BY source", parameters
-    )
-    nowhere = f"SELECT count(*) AS files, {sums} FROM ({of_usage}) WHERE usage_month IS NULL"
+    judged = f"FROM {EVIDENCE_RECEIVED.name} WHERE verdict_id = ? AND NOT list_contains(?, source)"
+    by_source = f"SELECT * {judged} AND NOT is_without_time ORDER BY source"
+    nowhere = f"SELECT sum(files) AS files, sum(records_received) AS records_received {judged} AND is_without_time"
+    kept = [published["verdict_id"], list(other_kinds)]
     out_of_scope: Counter[str] = Counter()
     for row in rows(connection, f"SELECT out_of_scope_reasons {of_month}", parameters):
         out_of_scope.update(json.loads(row["out_of_scope_reasons"]))
@@ -72,7 +68,7 @@ def received(
         "rejected": {row["reason"]: row["records"] for row in rejected},
         "out_of_scope": dict(out_of_scope),
     }
-    return Received(by_source, reasons, rows(connection, nowhere, parameters[:1])[0])
+    return Received(rows(connection, by_source, kept), reasons, rows(connection, nowhere, kept)[0])
 
 
 def record_flow(found: Received) -> Flow:
@@ -173,13 +169,12 @@ class Completeness:
 def completeness(connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any]) -> Completeness:
     """The month by network element (days in UTC) and by source (legal days), day by day, as verify saw it."""
     first, cutoff = published["usage_month"], published["batch_cutoff"]
-    following = (first + timedelta(days=31)).replace(day=1)
-    days = [first + timedelta(days=n) for n in range((following - first).days)]
+    days = days_of(first)
     numbered = rows(
         connection,
         f"""SELECT source, node, day, records, first_sequence, last_sequence FROM {visible(SEQUENCES.name, cutoff)} AS c
             WHERE day BETWEEN ? AND ? ORDER BY ALL""",
-        [first - timedelta(days=1), following],
+        [first - timedelta(days=1), days[-1] + timedelta(days=1)],
     )
     nodes: dict[tuple[str, str], dict[date, tuple[int, int]]] = {}
     for row in numbered:
