@@ -127,10 +127,9 @@ def again(
     connection: duckdb.DuckDBPyConnection, registry: Registry, published: Mapping[str, Any], subscription_key: str
 ) -> Again:
     """Work a row of a publication out a second time, with its components. Raises Refused as ``explain`` does."""
-    month, number = published["usage_month"], published["publication_id"]
-    query = f"SELECT * FROM {REVISIONS.name} WHERE usage_month = ? AND publication_id = ? AND subscription_key = ?"
-    found = rows(connection, query, [month, number, subscription_key])
-    if not found:
+    month = published["usage_month"]
+    row = _row_of(connection, month, published["publication_id"], subscription_key)
+    if row is None:
         raise Refused(_nothing(connection, published))
     key = bytes.fromhex(subscription_key)
     subscribed, metered = inputs(connection, published, key)
@@ -138,9 +137,9 @@ def again(
         raise Refused(f"{month:%Y-%m}: the subscription is published but not in {SUBSCRIBED.name}: it cannot be explained")
     parts = recompute.components(subscribed, metered, registry, month)
     estimated = f"SELECT * FROM {stage_rows(ESTIMATED, published)} WHERE subscription_key = ?"
-    wrong = recompute.differences(found[0], recompute.published(subscribed, metered, parts))
+    wrong = recompute.differences(row, recompute.published(subscribed, metered, parts))
     wrong += _component_differences(rows(connection, estimated, [key]), parts)
-    return Again(found[0], subscribed, metered, parts, wrong)
+    return Again(row, subscribed, metered, parts, wrong)
 
 
 def of_row(
@@ -163,15 +162,15 @@ def of_row(
         provenance(connection, settings, published, bytes.fromhex(subscription_key), found.metered),
         _taken_for_granted(settings, published["usage_month"]),
         restatement(connection, published),
-        _earlier(connection, published, subscription_key),
+        _row_of(connection, published["usage_month"], published["supersedes_publication_id"], subscription_key),
         found.differences,
     )
 
 
-def _earlier(connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any], subscription_key: str) -> Row | None:
-    """What was published of a subscription in the revision before."""
+def _row_of(connection: duckdb.DuckDBPyConnection, usage_month: date, publication_id: int | None, key: str) -> Row | None:
+    """What a publication said of a subscription; None if it said nothing, or there was none."""
     query = f"SELECT * FROM {REVISIONS.name} WHERE usage_month = ? AND publication_id = ? AND subscription_key = ?"
-    found = rows(connection, query, [published["usage_month"], published["supersedes_publication_id"], subscription_key])
+    found = rows(connection, query, [usage_month, publication_id, key])
     return found[0] if found else None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 Kind = tuple[str, ...]
+Networks = tuple[str, ...]
 
 LEAST_SUBSCRIPTIONS = 11
 """What is told of fewer subscriptions is put together with others, or withheld.
@@ -74,7 +75,17 @@ def kinds_together(
     return joined
 
 
-def networks_shown(subscriptions: Mapping[str, int], least: int = LEAST_SUBSCRIPTIONS) -> list[tuple[str, ...]]:
+def named(networks: Networks) -> str:
+    """Networks that are told of apart or together, in words."""
+    return " and ".join(networks)
+
+
+def tone(networks: Networks) -> str:
+    """The colour of a network that is told of apart; together they have that of all that was accepted."""
+    return networks[0] if len(networks) == 1 else "accepted"
+
+
+def networks_shown(subscriptions: Mapping[str, int], least: int = LEAST_SUBSCRIPTIONS) -> list[Networks]:
     """Networks that are told of apart, or together where one of them is small; none if they are small together.
 
     >>> networks_shown({"fixed": 700, "mobile": 1300}), networks_shown({"fixed": 3, "mobile": 1300})

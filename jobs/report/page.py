@@ -382,13 +382,12 @@ def _sources(found: receipts.Completeness, heads: Sequence[str]) -> Shown:
 def _distributions(connection: duckdb.DuckDBPyConnection, published: Row, sums: Sequence[used.Totals]) -> list[Shown]:
     found = []
     for each in sums:
-        tone = each.networks[0] if len(each.networks) == 1 else "accepted"
         for shown in used.distributions(connection, published, each.networks):
             measure = "volume" if shown.unit == "GB" else "footprint"
             title = f"{each.name.capitalize()}: subscriptions by {measure}"
             most = max(shown.classes, key=lambda one: one[1], default=("", 0))
             told = f"{whole(each.subscriptions)} subscriptions; most, {whole(most[1])}, have {most[0]} {shown.unit}."
-            lines = [Bar(label, [(count, tone)], percent(count, each.subscriptions)) for label, count in shown.classes]
+            lines = [Bar(label, [(count, each.tone)], percent(count, each.subscriptions)) for label, count in shown.classes]
             sheet = Sheet(
                 f"{title}, {shown.unit}",
                 (f"{shown.unit} of a subscription", "Subscriptions", "Share"),
@@ -407,9 +406,8 @@ def _technologies(connection: duckdb.DuckDBPyConnection, published: Row, sums: S
         parts = used.technologies(connection, published, each.networks)
         volume = sum((part.gigabytes for part in parts), Decimal(0))
         grams = sum((part.gco2e for part in parts), Decimal(0))
-        tone = each.networks[0] if len(each.networks) == 1 else "accepted"
         title = f"{each.name.capitalize()}: volume by access technology"
-        lines = [Bar(part.name, [(float(part.gigabytes), tone)], percent(part.gigabytes, volume)) for part in parts]
+        lines = [Bar(part.name, [(float(part.gigabytes), each.tone)], percent(part.gigabytes, volume)) for part in parts]
         sheet = Sheet(
             f"{title}, at home or roaming",
             ("Technology", "Volume", "Share", "CO2e of the volume"),
@@ -435,17 +433,14 @@ class Months:
 
 
 def _months(shown: Sequence[used.MonthShown]) -> Months:
-    def tone(networks: tuple[str, ...]) -> str:
-        return networks[0] if len(networks) == 1 else "accepted"
-
     rows, volumes, grams = [], [], []
     for each in shown:
         month, revision = f"{each.publication['usage_month']:%Y-%m}", str(each.publication["revision"])
         label = f"{customer.month_name(each.publication['usage_month'], 'en')}"
         octets, gco2e = sum(t.octets for t in each.totals), sum((t.gco2e for t in each.totals), Decimal(0))
         said = (gigabytes(octets), tonnes(gco2e)) if each.totals else ("erased or too few",) * 2
-        volumes.append(Bar(label, [(t.octets / 1e9, tone(t.networks)) for t in each.totals], said[0]))
-        grams.append(Bar(label, [(float(t.gco2e), tone(t.networks)) for t in each.totals], said[1]))
+        volumes.append(Bar(label, [(t.octets / 1e9, t.tone) for t in each.totals], said[0]))
+        grams.append(Bar(label, [(float(t.gco2e), t.tone) for t in each.totals], said[1]))
         for part in each.totals:
             kilograms = f"{part.gco2e / part.subscriptions:,.0f} g"
             mean = gigabytes(Decimal(part.octets) / part.subscriptions)

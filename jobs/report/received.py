@@ -15,6 +15,7 @@ import duckdb
 from jobs.completeness import gaps
 from jobs.lake_reader import Row, rows, stage_rows
 from jobs.legal_calendar import days_of
+from jobs.report.cells import Networks, named, tone
 from jobs.report.flow import Flow, Node
 from schemas.tables import COUNTER_BALANCES, EVIDENCE_DAYS, EVIDENCE_RECEIVED, FILE_BALANCES, METERED, REJECTED, SEQUENCES
 from schemas.views import visible
@@ -102,7 +103,7 @@ def volume_flow(
     connection: duckdb.DuckDBPyConnection,
     published: Mapping[str, Any],
     found: Received,
-    volumes: Mapping[tuple[str, ...], int],
+    volumes: Mapping[Networks, int],
 ) -> Flow:
     """Octets of subscribers from their source to what is published.
 
@@ -132,22 +133,17 @@ def volume_flow(
     shifted = sum(amount for (_, to), amount in links.items() if to == COUNTED) - sum(metered.values())
     links[(COUNTED, OTHER_MONTHS) if shifted > 0 else (FROM_OTHER_MONTHS, COUNTED)] = abs(shifted)
     for networks, octets in volumes.items():
-        links[COUNTED, published_of(networks)] = octets
+        links[COUNTED, named(networks)] = octets
     held = metered.pop("holder", 0)
     links[COUNTED, UNATTRIBUTED] = sum(metered.values())
     links[COUNTED, NOT_IN_FACTORS] = held - sum(volumes.values())
     sources = sorted({source for source, to in links if to == COUNTED} - {FROM_OTHER_MONTHS})
     nodes = [*(Node(source, 0, "source") for source in sources), Node(FROM_OTHER_MONTHS, 0, "out_of_scope")]
     nodes.append(Node(COUNTED, 1, "accepted"))
-    nodes += [Node(published_of(networks), 2, networks[0] if len(networks) == 1 else "accepted") for networks in volumes]
+    nodes += [Node(named(networks), 2, tone(networks)) for networks in volumes]
     ends = ((UNATTRIBUTED, "rejected"), (NOT_IN_FACTORS, "out_of_scope"), (OTHER_MONTHS, "out_of_scope"))
     nodes += [Node(name, 2, colour) for name, colour in (*ends, (DUPLICATE, "duplicate"), (OUT_OF_SCOPE, "out_of_scope"))]
     return Flow(nodes, {link: octets for link, octets in sorted(links.items()) if octets})
-
-
-def published_of(networks: tuple[str, ...]) -> str:
-    """What the published part of some networks is called."""
-    return " and ".join(networks)
 
 
 @dataclass(frozen=True)

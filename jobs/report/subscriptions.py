@@ -12,7 +12,7 @@ import duckdb
 
 from jobs.lake_reader import Row, rows, stage_rows
 from jobs.legal_calendar import months_before
-from jobs.report.cells import classes_together, is_small, kinds_together, networks_shown
+from jobs.report.cells import Networks, classes_together, is_small, kinds_together, named, networks_shown, tone
 from schemas.tables import ESTIMATED, PUBLICATIONS, REVISIONS
 
 GIGABYTE_EDGES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
@@ -22,8 +22,6 @@ _GRAM_EDGES = 100
 _GRAM_WIDTH = 5
 """Steps between edges in a class of grams, or more where a part of it would be small."""
 MONTHS_SHOWN = 13
-
-Networks = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,12 @@ class Totals:
     @property
     def name(self) -> str:
         """The networks in words."""
-        return " and ".join(self.networks)
+        return named(self.networks)
+
+    @property
+    def tone(self) -> str:
+        """Their colour."""
+        return tone(self.networks)
 
 
 def totals(connection: duckdb.DuckDBPyConnection, published: Mapping[str, Any]) -> list[Totals]:
