@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from jobs.places import filesystem
+from jobs.readers import delimited
 from jobs.readers.block import WHOLE, Block, Part, ReadFault, Tally
-from jobs.readers.delimited import read_delimited
 from jobs.readers.parquet import read_parquet
 from schemas.source import CHARGING_FORMATS, Source
 
@@ -20,7 +20,8 @@ _IN_PARTS = (*CHARGING_FORMATS, "radius-detail")
 
 def has_parts(source: Source, place: str) -> bool:
     """A file of the source can be read in parts: its records' boundaries can be found without reading them."""
-    return source.format in _IN_PARTS and not place.endswith(tuple(_COMPRESSION))
+    is_divisible = source.delimited is not None or source.format in _IN_PARTS
+    return is_divisible and not place.endswith(tuple(_COMPRESSION))
 
 
 def parts_of(place: str, size_octets: int, source: Source, part_octets: int) -> list[Part]:
@@ -37,6 +38,8 @@ def parts_of(place: str, size_octets: int, source: Source, part_octets: int) -> 
 
 
 def _cut(file: pa.NativeFile, source: Source, part_octets: int) -> list[Part]:
+    if source.delimited is not None:
+        return delimited.parts(file, source.delimited, source.whitelist, part_octets)
     if source.format == "radius-detail":
         from jobs.readers import radius_detail
 
@@ -82,7 +85,7 @@ def read_stream(
     """Yield columns of the records of an open file of any format but Parquet. Raises ReadFault."""
     # Readers are imported where they are used: Numba takes a while, and most sources need none.
     if source.delimited is not None:
-        return read_delimited(stream, source.delimited, columns, tally)
+        return delimited.read_delimited(stream, source.delimited, columns, tally, part)
     if source.charging is not None:
         from jobs.readers.charging import read_charging
 

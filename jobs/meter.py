@@ -79,9 +79,9 @@ def overlapping(assignments: DataFrame) -> DataFrame:
     by_identifier = Window.partitionBy(*_IDENTIFIER).orderBy("assigned_from", "assigned_until", "file_number", "record_ordinal")
     before = by_identifier.rowsBetween(Window.unboundedPreceding, -1)
     lasting = assignments.withColumn("assigned_until", _open_ended("assigned_to")).where("assigned_from < assigned_until")
-    # Few identifiers have more than one; sorting all to look at each takes several times as long.
-    several = lasting.groupBy(*_IDENTIFIER).count().where("count > 1")
-    lasting = lasting.join(several.drop("count"), on=list(_IDENTIFIER), how="left_semi")
+    # Few identifiers have more than one, and sorting all takes several times as long. Two of one hash are looked at, too.
+    several = lasting.groupBy(_identifier_hash().alias("identifier_hash")).count().where("count > 1").alias("several")
+    lasting = lasting.join(several, _identifier_hash() == F.col("several.identifier_hash"), "left_semi")
     clashing = lasting.withColumn("taken_until", F.max("assigned_until").over(before)).where("assigned_from < taken_until")
     return clashing.select("source", "file_number", "record_ordinal")
 
@@ -104,7 +104,7 @@ def by_identifier(records: DataFrame, assignments: DataFrame, month: Month) -> D
     few = F.broadcast(terms) if terms.count() <= _BROADCAST_ROWS else terms
     begins, ends = F.col("term.held_at"), _open_ended("term.held_until")
     closed = F.col("record.closed_at")
-    in_term = _same_identifier("record", "term") & (begins <= closed) & (closed < ends)
+    in_term = (_identifier_hash("record.") == F.col("term.identifier_hash")) & (begins <= closed) & (closed < ends)
     held = records.alias("record").join(few.alias("term"), on=in_term, how="left")
     columns = [f"record.{name}" for name in (*_IDENTIFIER, "source", "access_technology", "roaming_zone")]
     return held.groupBy(*columns, F.coalesce(begins, F.lit(month.begin)).alias("held_at")).agg(
@@ -118,13 +118,17 @@ def by_identifier(records: DataFrame, assignments: DataFrame, month: Month) -> D
 def _terms_of_changed(assignments: DataFrame, month: Month) -> DataFrame:
     """Identifiers that may change hands after the month began, with the terms in which they cannot.
 
+    By the hash of an identifier, since Spark looks up a number several times faster. Two identifiers of one hash share the
+    changes of both: their usage is added up in more terms than it need be, and counts once all the same.
+
     Returns:
-        ``identifier_type, identifier_key, held_at, held_until`` (null for the last), terms without a gap from the month's begin.
+        ``identifier_hash, held_at, held_until`` (null for the last), terms without a gap from the month's begin.
     """
     ends = F.explode(F.array("assigned_from", "assigned_to")).alias("held_at")
-    changes = assignments.select(*_IDENTIFIER, ends).where(F.col("held_at") > F.lit(month.begin)).distinct()
-    firsts = changes.select(*_IDENTIFIER).distinct().withColumn("held_at", F.lit(month.begin))
-    following = F.lead("held_at").over(Window.partitionBy(*_IDENTIFIER).orderBy("held_at"))
+    of_identifier = _identifier_hash().alias("identifier_hash")
+    changes = assignments.select(of_identifier, ends).where(F.col("held_at") > F.lit(month.begin)).distinct()
+    firsts = changes.select("identifier_hash").distinct().withColumn("held_at", F.lit(month.begin))
+    following = F.lead("held_at").over(Window.partitionBy("identifier_hash").orderBy("held_at"))
     return changes.unionByName(firsts).withColumn("held_until", following)
 
 
@@ -194,8 +198,10 @@ def lost_records(rejected: DataFrame, balances: DataFrame, records: DataFrame, m
     of_month = refused.where(is_of_month)
     files = span.select("file_number").union(of_month.select("file_number")).distinct()
     lost = of_month.unionByName(refused.where("usage_month IS NULL").join(files, "file_number", "left_semi"))
-    keys = refused.where("record_key IS NOT NULL").select("record_key").distinct()
-    delivered = records.join(F.broadcast(keys), "record_key", "left_semi").select("record_key").distinct()
+    keys = refused.where("record_key IS NOT NULL").select(F.xxhash64("record_key").alias("key_hash")).distinct().alias("refused")
+    # By hash, which Spark looks up several times faster; a key of the same hash that was not refused does no harm here.
+    is_refused = F.xxhash64("record_key") == F.col("refused.key_hash")
+    delivered = records.join(F.broadcast(keys), is_refused, "left_semi").select("record_key").distinct()
     return lost.join(F.broadcast(delivered), "record_key", "left_anti").select(*_IDENTIFIER, "closed_at")
 
 
@@ -270,6 +276,10 @@ def _active_days(month: Month) -> Column:
     one = F.lit(1).cast("bigint")
     bits = F.call_function("shiftleft", one, last_bit + 1) - F.call_function("shiftleft", one, first_bit)
     return F.when(begin < end, bits).otherwise(F.lit(0).cast("bigint"))
+
+
+def _identifier_hash(of: str = "") -> Column:
+    return F.xxhash64(*[f"{of}{name}" for name in _IDENTIFIER])
 
 
 def _same_identifier(left: str, right: str) -> Column:

@@ -21,6 +21,17 @@ DELTA_JARS = ("delta-spark_4.1_2.13-4.4.0.jar", "delta-storage-4.4.0.jar")
 
 CLASS_ARCHIVE = "classes.jsa"
 GARBAGE_COLLECTOR = "-XX:+UseParallelGC"
+LATE_SECOND_COMPILER = " ".join(
+    f"-XX:Tier4{name}={ten_times}"
+    for name, ten_times in (
+        ("InvocationThreshold", 50_000),
+        ("MinInvocationThreshold", 6_000),
+        ("CompileThreshold", 150_000),
+        ("BackEdgeThreshold", 400_000),
+    )
+)
+"""Java's second compiler comes in ten times later: every plan is another program, and it took half of the processors' time for
+those that run a moment. A large month is as fast; measured in docs/performance.md."""
 
 
 def session(settings: Settings, application: str = "footprint", java_options: str | None = None) -> SparkSession:
@@ -99,7 +110,7 @@ def _java_options(settings: Settings) -> str:
     """Options of the driver's JVM. Classes that set-up archived load in half the time; without the archive they load as ever."""
     archive = settings.jars / CLASS_ARCHIVE
     shared = f" -XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off" if archive.is_file() else ""
-    return f"{GARBAGE_COLLECTOR}{shared}"
+    return f"{GARBAGE_COLLECTOR} {LATE_SECOND_COMPILER}{shared}"
 
 
 def write_class_archive(settings: Settings) -> None:

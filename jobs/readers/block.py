@@ -5,7 +5,7 @@ A reader knows nothing of months, subscriptions or emissions. It keeps only the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -71,6 +71,12 @@ class Part:
 
 WHOLE = Part()
 """A file that is read at once."""
+
+
+def parts_between(begins: Sequence[tuple[int, int]]) -> list[Part]:
+    """Parts that begin at an octet with a record of a position, each up to the next."""
+    ends = [*(octet for octet, _ in begins[1:]), None]
+    return [Part(begin, end, ordinal) for (begin, ordinal), end in zip(begins, ends, strict=True)]
 
 
 @dataclass

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.readers import charging_walk as walk
-from jobs.readers.block import WHOLE, Block, NodeDay, Part, ReadFault, Tally
+from jobs.readers.block import WHOLE, Block, NodeDay, Part, ReadFault, Tally, parts_between
 from jobs.readers.cdr_file import LARGEST_HEADER_OCTETS, file_header
 from jobs.readers.charging_tags import CONTAINER, FORMS, INTEGERS, SERVICE_DATA, SPANS, TRAFFIC_VOLUME, UNIT_USAGE
 from jobs.readers.recognise import recognised
@@ -74,8 +74,7 @@ def parts(stream: Any, is_framed: bool, part_octets: int) -> list[Part]:
         records += len(found.starts)
         if not found.is_open and offset + found.stop - begins[-1][0] >= part_octets:
             begins.append((offset + found.stop, records + 1))
-    ends = [*(octet for octet, _ in begins[1:]), None]
-    return [Part(begin, end, ordinal) for (begin, ordinal), end in zip(begins, ends, strict=True)]
+    return parts_between(begins)
 
 
 def _looked_through(

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from jobs.readers.block import Block, Positions, ReadFault, Tally, no_faults
+from jobs.readers.block import WHOLE, Block, Part, Positions, ReadFault, Tally, no_faults, parts_between
 from jobs.readers.window import chunk
 from schemas.source import Delimited
 
@@ -39,7 +39,12 @@ class _Lines:
 
 
 def read_delimited(
-    stream: pa.NativeFile, layout: Delimited, columns: Sequence[str], tally: Tally, block_octets: int = BLOCK_OCTETS
+    stream: pa.NativeFile,
+    layout: Delimited,
+    columns: Sequence[str],
+    tally: Tally,
+    part: Part = WHOLE,
+    block_octets: int = BLOCK_OCTETS,
 ) -> Iterator[Block]:
     """Yield the records of an uncompressed stream, columns as text.
 
@@ -48,32 +53,44 @@ def read_delimited(
         layout: delimiter, quote, encoding, header or names of the columns.
         columns: the columns to keep.
         tally: is counted up while blocks are read.
+        part: the part to read, one of ``parts``; such a stream can be sought.
         block_octets: how much is read at a time.
 
     Raises:
         ReadFault: the header lacks a column that is needed.
     """
-    names = list(layout.columns)
-    offset = 0
-    for octets in _whole_lines(stream, tally, block_octets):
+    offset, names = part.begin_octet, list(layout.columns)
+    if offset:
+        names, _ = _opening(next(_whole_lines(stream, Tally(), WHOLE, block_octets), b""), layout, columns)
+        stream.seek(offset)
+    for octets in _whole_lines(stream, tally, part, block_octets):
         skipped = 0
         if offset == 0:
-            skipped = len(_BYTE_ORDER_MARK) if octets.startswith(_BYTE_ORDER_MARK) else 0
-            if layout.header:
-                names, skipped = _header(octets, layout, columns, skipped)
+            names, skipped = _opening(octets, layout, columns)
             tally.octets_header += skipped
         lines = _lines(octets, skipped)
         tally.octets_padding += len(octets) - skipped - int(_octets_of(lines).sum())
         if len(lines.starts):
-            yield _block(lines, names, layout, columns, tally, offset)
+            yield _block(lines, names, layout, columns, tally, part.first_ordinal, offset)
         offset += len(octets)
-    if offset == 0 and layout.header:
-        _header(b"", layout, columns, 0)
+    if offset == 0:
+        _opening(b"", layout, columns)
 
 
-def _whole_lines(stream: pa.NativeFile, tally: Tally, block_octets: int) -> Iterator[bytes]:
-    rest = b""
-    while octets := chunk(stream, block_octets):
+def parts(stream: pa.NativeFile, layout: Delimited, columns: Sequence[str], part_octets: int) -> list[Part]:
+    """Parts of a file of about so many octets, each from the start of a line. Raises ReadFault as the reader."""
+    begins, records, offset = [(0, 1)], 0, 0
+    for octets in _whole_lines(stream, Tally(), WHOLE, min(BLOCK_OCTETS, max(1, part_octets // 8))):
+        if offset - begins[-1][0] >= part_octets:
+            begins.append((offset, records + 1))
+        records += len(_lines(octets, 0 if offset else _opening(octets, layout, columns)[1]).starts)
+        offset += len(octets)
+    return parts_between(begins)
+
+
+def _whole_lines(stream: pa.NativeFile, tally: Tally, part: Part, block_octets: int) -> Iterator[bytes]:
+    rest, left = b"", None if part.end_octet is None else part.end_octet - part.begin_octet
+    while octets := chunk(stream, block_octets if left is None else min(block_octets, left - tally.octets)):
         tally.octets += len(octets)
         cut = octets.rfind(b"\n") + 1
         if not cut:
@@ -85,6 +102,12 @@ def _whole_lines(stream: pa.NativeFile, tally: Tally, block_octets: int) -> Iter
         rest = octets[cut:]
     if rest:
         yield rest
+
+
+def _opening(octets: bytes, layout: Delimited, columns: Sequence[str]) -> tuple[list[str], int]:
+    """Names of the columns, and how many octets lie before the first record: a byte order mark and the header."""
+    mark = len(_BYTE_ORDER_MARK) if octets.startswith(_BYTE_ORDER_MARK) else 0
+    return _header(octets, layout, columns, mark) if layout.header else (list(layout.columns), mark)
 
 
 def _lines(octets: bytes, skipped: int) -> _Lines:
@@ -125,8 +148,16 @@ def _header(octets: bytes, layout: Delimited, columns: Sequence[str], start: int
     return names, end
 
 
-def _block(lines: _Lines, names: list[str], layout: Delimited, columns: Sequence[str], tally: Tally, offset: int) -> Block:
-    first = tally.records + 1
+def _block(
+    lines: _Lines,
+    names: list[str],
+    layout: Delimited,
+    columns: Sequence[str],
+    tally: Tally,
+    first_ordinal: int,
+    offset: int,
+) -> Block:
+    first = first_ordinal + tally.records
     count = len(lines.starts)
     tally.records += count
     unreadable = _undecodable(lines) if layout.encoding == "utf-8" else np.zeros(count, bool)

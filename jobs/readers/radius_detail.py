@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from jobs.readers import radius_walk as walk
-from jobs.readers.block import WHOLE, Block, Part, ReadFault, Tally, no_faults
+from jobs.readers.block import WHOLE, Block, Part, ReadFault, Tally, no_faults, parts_between
 from jobs.readers.recognise import recognised
 from jobs.readers.window import more
 
@@ -88,8 +88,7 @@ def parts(stream: Any, part_octets: int) -> list[Part]:
                 begins.append((begin, packets + row + 1))
         packets += len(found.starts)
         is_behind_empty_line = bool(found.kinds[-1] == walk.BY_EMPTY_LINE)
-    ends = [*(octet for octet, _ in begins[1:]), None]
-    return [Part(begin, end, ordinal) for (begin, ordinal), end in zip(begins, ends, strict=True)]
+    return parts_between(begins)
 
 
 @dataclass(frozen=True)

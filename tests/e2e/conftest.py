@@ -26,7 +26,16 @@ def at_a_place(folder: Path) -> Iterator[Settings]:
         yield settings
     finally:
         stop_embedded(settings)
+        _forget_tables()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget_tables() -> None:
+    """Delta remembers the state of each table of this place for an hour; those of all places would fill the session's memory."""
+    from pyspark.sql import SparkSession
+
+    if (spark := SparkSession.getActiveSession()) is not None:
+        spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.files import read_records
-from jobs.readers.block import ReadFault, Tally
-from jobs.readers.delimited import LONGEST_LINE_OCTETS, read_delimited
+from jobs.readers.block import WHOLE, ReadFault, Tally
+from jobs.readers.delimited import LONGEST_LINE_OCTETS, parts, read_delimited
 from schemas.source import Delimited, UsageSource, read_sources
 
 WITH_HEADER = Delimited(delimiter=",", quote='"', header=True)
@@ -76,7 +76,7 @@ def read(
     octets: bytes, layout: Delimited = TWO_COLUMNS, block_octets: int = 1 << 20, columns: Sequence[str] = COLUMNS
 ) -> Reading:
     reading = Reading()
-    return add(reading, read_delimited(pa.BufferReader(octets), layout, columns, reading.tally, block_octets), columns)
+    return add(reading, read_delimited(pa.BufferReader(octets), layout, columns, reading.tally, WHOLE, block_octets), columns)
 
 
 def read_file(path: Path) -> Reading:
@@ -377,6 +377,19 @@ def balances(octets: bytes, layout: Delimited, block_octets: int) -> None:
         assert reading.tally.octets_padding == sum(len(line) for line in lines if line in (b"\n", b"\r\n", b"\r"))
         damaged = sum(fault is not None for fault in reading.faults)
         assert (reading.tally.octets_quarantined > 0) == (damaged > 0)
+        assert in_parts(octets, layout, block_octets) == (at_once.records, at_once.octets, len(octets))
+
+
+def in_parts(octets: bytes, layout: Delimited, part_octets: int) -> tuple[list[Any], tuple[int, ...], int]:
+    """What a file says when its parts are read apart: records, octets of each kind, and how many were read."""
+    readings = []
+    for part in parts(pa.BufferReader(octets), layout, COLUMNS, part_octets):
+        reading = Reading()
+        readings.append(add(reading, read_delimited(pa.BufferReader(octets), layout, COLUMNS, reading.tally, part)))
+        assert reading.fault is None
+    kinds = tuple(sum(found) for found in zip(*(reading.octets for reading in readings), strict=True))
+    records = sorted(record for reading in readings for record in reading.records)
+    return records, kinds, sum(reading.tally.octets for reading in readings)
 
 
 @settings(max_examples=400, deadline=None)
@@ -386,6 +399,21 @@ def balances(octets: bytes, layout: Delimited, block_octets: int) -> None:
 @example(b'x,"1\n2"\ny,3\rz,4\n', TWO_COLUMNS, 8)
 def test_any_octets_balance_and_the_block_size_changes_nothing(noise, layout, block_octets):
     balances(HEADER + noise if layout.header else noise, layout, block_octets)
+
+
+def test_a_file_is_cut_at_line_ends_into_parts_of_about_the_size_asked_for():
+    octets = HEADER + b"ana,1\n" * 1000
+
+    found = parts(pa.BufferReader(octets), WITH_HEADER, COLUMNS, 1024)
+
+    assert len(found) == pytest.approx(len(octets) / 1024, abs=1)
+    assert [octets[part.begin_octet - 1 : part.begin_octet] for part in found[1:]] == [b"\n"] * (len(found) - 1)
+    assert [part.first_ordinal for part in found[1:]] == [1 + octets.count(b"ana", 0, part.begin_octet) for part in found[1:]]
+
+
+def test_a_file_whose_header_lacks_a_column_is_not_cut():
+    with pytest.raises(ReadFault, match="the header lacks octets"):
+        parts(pa.BufferReader(b"who,bytes\n" + b"ana,1\n" * 1000), WITH_HEADER, COLUMNS, 1024)
 
 
 @SMALL
