@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -171,14 +170,11 @@ def _log(workplace: Workplace, batch: Batch, state: str) -> None:
 def _run_batch(workplace: Workplace, batch: Batch) -> Done:
     lake = workplace.lake
     deliveries = {d.file_number: d for d in read_deliveries(lake) if d.file_number in batch.file_numbers}
-    by_table = [
-        (table, [d for d in deliveries.values() if _FILLED[workplace.sources[d.source].kind] is table])
-        for table in _FILLED.values()
-    ]
-    # Side by side: the last large file of one table, and what the driver does between its queries, leave cores to the others.
-    with ThreadPoolExecutor(len(by_table)) as pool:
-        started = [pool.submit(_read, workplace, batch, chosen, table) for table, chosen in by_table if chosen]
-    read = [reading.result() for reading in started]
+    read = []
+    for table in _FILLED.values():
+        chosen = [d for d in deliveries.values() if _FILLED[workplace.sources[d.source].kind] is table]
+        if chosen:
+            read.append(_read(workplace, batch, chosen, table))
     balances = [row for reading in read for row in reading.balances(lake, deliveries, batch)]
     base = json.loads(batch.base_versions)
     for reading in read:

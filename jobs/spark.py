@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +21,8 @@ DELTA_JARS = ("delta-spark_4.1_2.13-4.4.0.jar", "delta-storage-4.4.0.jar")
 
 CLASS_ARCHIVE = "classes.jsa"
 GARBAGE_COLLECTOR = "-XX:+UseParallelGC"
+FIRST_COMPILER = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+"""Java's first compiler alone, with the room for compiled code that both would have: a fifth of it is too little for Spark."""
 LATE_SECOND_COMPILER = " ".join(
     f"-XX:Tier4{name}={ten_times}"
     for name, ten_times in (
@@ -30,8 +32,9 @@ LATE_SECOND_COMPILER = " ".join(
         ("BackEdgeThreshold", 400_000),
     )
 )
-"""Java's second compiler comes in ten times later: every plan is another program, and it took half of the processors' time for
-those that run a moment. A large month is as fast; measured in docs/performance.md."""
+"""Java's second compiler comes in ten times later: every plan is another program, and half of the processors' time went into
+those that run a moment. Measured in docs/performance.md, as is the size up to which the first alone is faster."""
+SMALL_LANDING_OCTETS = 256 << 20
 
 
 def session(settings: Settings, application: str = "footprint", java_options: str | None = None) -> SparkSession:
@@ -109,8 +112,21 @@ def _machine(settings: Settings, java_options: str) -> dict[str, str]:
 def _java_options(settings: Settings) -> str:
     """Options of the driver's JVM. Classes that set-up archived load in half the time; without the archive they load as ever."""
     archive = settings.jars / CLASS_ARCHIVE
+    compiler = FIRST_COMPILER if _is_small(settings.landing) else LATE_SECOND_COMPILER
     shared = f" -XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off" if archive.is_file() else ""
-    return f"{GARBAGE_COLLECTOR} {LATE_SECOND_COMPILER}{shared}"
+    return f"{GARBAGE_COLLECTOR} {compiler}{shared}"
+
+
+def _is_small(landing: str) -> bool:
+    """The landing folder is a local one that holds little: months are short here, and over before Java's second compiler pays."""
+    octets = 0
+    for folder, _, names in os.walk(landing, followlinks=True):
+        for name in names:
+            with suppress(FileNotFoundError):  # what writes there goes on
+                octets += Path(folder, name).stat().st_size
+            if octets > SMALL_LANDING_OCTETS:
+                return False
+    return octets > 0
 
 
 def write_class_archive(settings: Settings) -> None:
