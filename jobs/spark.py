@@ -33,8 +33,11 @@ LATE_SECOND_COMPILER = " ".join(
     )
 )
 """Java's second compiler comes in ten times later: every plan is another program, and half of the processors' time went into
-those that run a moment. Measured in docs/performance.md, as is the size up to which the first alone is faster."""
+those that run a moment. Measured in docs/performance.md."""
 SMALL_LANDING_OCTETS = 256 << 20
+"""Up to here the first compiler alone is faster (docs/performance.md), and a table's rows fit into memory in a few partitions."""
+_COMPRESSED = (".gz", ".zst", ".parquet")
+_COMPRESSES = 10
 
 
 def session(settings: Settings, application: str = "footprint", java_options: str | None = None) -> SparkSession:
@@ -44,8 +47,6 @@ def session(settings: Settings, application: str = "footprint", java_options: st
     if java.is_dir():  # the Java that set-up found or installed
         os.environ["JAVA_HOME"] = str(java)
     builder = SparkSession.builder.appName(application).master(settings.spark_master)
-    if java_options is None:
-        java_options = _java_options(settings)
     for name, value in {**_figures(), **_machine(settings, java_options)}.items():
         builder = builder.config(name, value)
     with _standard_error_to(settings.var / "log" / "spark.log"):
@@ -82,11 +83,12 @@ def _figures() -> dict[str, str]:
     }
 
 
-def _machine(settings: Settings, java_options: str) -> dict[str, str]:
+def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
     """Settings for one machine; a cluster keeps its own through spark-defaults.conf."""
     jars = _jars(settings.jars)
     if not settings.spark_master.startswith("local"):
         return {"spark.jars": ",".join(jars), "spark.ui.showConsoleProgress": "false"}
+    is_small = _is_small(settings.landing)
     return {
         # On the class path rather than in spark.jars: classes of Spark's own loader cannot be archived.
         "spark.driver.extraClassPath": os.pathsep.join(jars),
@@ -95,7 +97,9 @@ def _machine(settings: Settings, java_options: str) -> dict[str, str]:
         "spark.driver.host": "localhost",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
+        # Many rows in few partitions would not fit into memory; many partitions of few rows cost seconds, although put together.
+        "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)) if is_small else "64",
+        "spark.sql.adaptive.advisoryPartitionSizeInBytes": "32m",
         "spark.sql.warehouse.dir": str(settings.var / "tmp" / "warehouse"),
         "spark.local.dir": str(settings.var / "tmp"),
         # One small machine: the defaults (50 and 32 tasks) cost seconds on every small table.
@@ -103,27 +107,27 @@ def _machine(settings: Settings, java_options: str) -> dict[str, str]:
         # Its first level is full at once when nearly every key is another.
         "spark.sql.codegen.aggregate.map.twolevel.enabled": "false",
         # What a join of this size sorts on both sides fits into memory unsorted.
-        "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "64m",
+        "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "32m",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-        "spark.driver.extraJavaOptions": java_options,
+        "spark.driver.extraJavaOptions": _java_options(settings, is_small) if java_options is None else java_options,
     }
 
 
-def _java_options(settings: Settings) -> str:
+def _java_options(settings: Settings, is_small: bool) -> str:
     """Options of the driver's JVM. Classes that set-up archived load in half the time; without the archive they load as ever."""
     archive = settings.jars / CLASS_ARCHIVE
-    compiler = FIRST_COMPILER if _is_small(settings.landing) else LATE_SECOND_COMPILER
+    compiler = FIRST_COMPILER if is_small else LATE_SECOND_COMPILER
     shared = f" -XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off" if archive.is_file() else ""
     return f"{GARBAGE_COLLECTOR} {compiler}{shared}"
 
 
 def _is_small(landing: str) -> bool:
-    """The landing folder is a local one that holds little: months are short here, and over before Java's second compiler pays."""
+    """The landing folder is a local one that holds something, and little: months are small here."""
     octets = 0
     for folder, _, names in os.walk(landing, followlinks=True):
         for name in names:
             with suppress(FileNotFoundError):  # what writes there goes on
-                octets += Path(folder, name).stat().st_size
+                octets += Path(folder, name).stat().st_size * (_COMPRESSES if name.endswith(_COMPRESSED) else 1)
             if octets > SMALL_LANDING_OCTETS:
                 return False
     return octets > 0

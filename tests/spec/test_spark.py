@@ -1,0 +1,59 @@
+"""What the size of the landing folder decides on one machine: Java's compiler, and how many partitions rows are shuffled into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs import spark
+from jobs.run import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "landing" / "pgw_pipe").mkdir(parents=True)
+    (tmp_path / "jars").symlink_to(Settings.from_environment().jars)
+    return Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path), "FOOTPRINT_SPARK_MASTER": "local[2]"})
+
+
+def is_for_small_months(settings: Settings) -> bool:
+    found = spark._machine(settings, None)
+    is_first_alone = "TieredStopAtLevel=1" in found["spark.driver.extraJavaOptions"]
+    assert is_first_alone == (found["spark.sql.shuffle.partitions"] != "64")
+    return is_first_alone
+
+
+def test_a_landing_folder_that_holds_little_is_for_small_months(settings, tmp_path):
+    (tmp_path / "landing" / "pgw_pipe" / "S4PGWB000001").write_bytes(b"x" * 1000)
+
+    assert is_for_small_months(settings)
+
+
+def test_an_empty_landing_folder_says_nothing_of_the_lake(settings):
+    assert not is_for_small_months(settings)
+
+
+@pytest.mark.parametrize(("name", "octets"), [("S4PGWB000001", 10_001), ("fixed.csv.gz", 1_001), ("flattened.parquet", 1_001)])
+def test_a_landing_folder_that_holds_much_or_much_that_is_compressed_is_for_large_months(
+    name, octets, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(spark, "SMALL_LANDING_OCTETS", 10_000)
+    (tmp_path / "landing" / "pgw_pipe" / name).write_bytes(b"x" * octets)
+
+    assert not is_for_small_months(settings)
+
+
+def test_files_of_a_linked_folder_count(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(spark, "SMALL_LANDING_OCTETS", 10_000)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "S4PGWB000001").write_bytes(b"x" * 10_001)
+    (tmp_path / "landing" / "linked").symlink_to(tmp_path / "elsewhere")
+
+    assert not is_for_small_months(settings)
+
+
+def test_a_cluster_keeps_its_own_settings(settings, tmp_path):
+    on_cluster = Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path), "FOOTPRINT_SPARK_MASTER": "yarn"})
+
+    assert spark._machine(on_cluster, None).keys() == {"spark.jars", "spark.ui.showConsoleProgress"}
