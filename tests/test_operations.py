@@ -433,4 +433,4 @@ def test_every_table_is_written_by_a_stage_that_says_so():
 
     assert {table.name for table in TABLES} - written == {"keys", "stage_runs"}
     named = {name for flow in FLOWS.values() for name in (*flow.reads, *flow.writes)}
-    assert named - {table.name for table in TABLES} == {"landing", "factors", "footprint.published"}
+    assert named - {table.name for table in TABLES} == {"landing", "factors", "footprint.published", "reports"}
