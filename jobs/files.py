@@ -12,16 +12,15 @@ from jobs.readers.block import WHOLE, Block, Part, ReadFault, Tally
 from jobs.readers.parquet import read_parquet
 from schemas.source import CHARGING_FORMATS, Source
 
-_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
-
-
+COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+"""How a file is compressed, by the end of its name."""
 _IN_PARTS = (*CHARGING_FORMATS, "radius-detail")
 
 
 def has_parts(source: Source, place: str) -> bool:
     """A file of the source can be read in parts: its records' boundaries can be found without reading them."""
     is_divisible = source.delimited is not None or source.format in _IN_PARTS
-    return is_divisible and not place.endswith(tuple(_COMPRESSION))
+    return is_divisible and not place.endswith(tuple(COMPRESSION))
 
 
 def parts_of(place: str, size_octets: int, source: Source, part_octets: int) -> list[Part]:
@@ -105,7 +104,7 @@ def read_stream(
 
 def decompressed(file: pa.NativeFile, path: str) -> pa.NativeFile:
     """The stream of a file, decompressed as its name says. Raises ReadFault if it is empty and should not be."""
-    for suffix, codec in _COMPRESSION.items():
+    for suffix, codec in COMPRESSION.items():
         if path.endswith(suffix):
             if file.size() == 0:
                 raise ReadFault("the compressed stream is damaged or truncated")

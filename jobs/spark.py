@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs.files import COMPRESSION
 from jobs.run import CallError, Settings
 
 DELTA_JARS = ("delta-spark_4.1_2.13-4.4.0.jar", "delta-storage-4.4.0.jar")
@@ -36,7 +37,7 @@ LATE_SECOND_COMPILER = " ".join(
 those that run a moment. Measured in docs/performance.md."""
 SMALL_LANDING_OCTETS = 256 << 20
 """Up to here the first compiler alone is faster (docs/performance.md), and a table's rows fit into memory in a few partitions."""
-_COMPRESSED = (".gz", ".zst", ".parquet")
+_COMPRESSED = (*COMPRESSION, ".parquet")
 _COMPRESSES = 10
 
 
@@ -140,6 +141,7 @@ def write_class_archive(settings: Settings) -> None:
     options = f"{GARBAGE_COLLECTOR} -XX:ArchiveClassesAtExit={archive} -Xlog:cds=off -Xlog:cds+dynamic=off"
     with TemporaryDirectory() as folder:
         spark = session(settings, "class archive", options)
+        spark.conf.set("spark.sql.shuffle.partitions", "1")  # classes are wanted, of ten rows
         frame = spark.range(10).withColumn("month", F.lit("2026-10-01").cast("date"))
         for mode in ("append", "overwrite"):
             frame.write.format("delta").partitionBy("month").mode(mode).save(folder)

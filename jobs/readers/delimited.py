@@ -20,6 +20,8 @@ from jobs.readers.window import chunk
 from schemas.source import Delimited
 
 BLOCK_OCTETS = 4 << 20
+_HEADER_OCTETS = 16 << 10
+"""Read at a time where only the header is looked for."""
 LONGEST_LINE_OCTETS = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = 10
@@ -60,8 +62,9 @@ def read_delimited(
         ReadFault: the header lacks a column that is needed.
     """
     offset, names = part.begin_octet, list(layout.columns)
+    if offset and layout.header:
+        names, _ = _opening(next(_whole_lines(stream, Tally(), WHOLE, _HEADER_OCTETS), b""), layout, columns)
     if offset:
-        names, _ = _opening(next(_whole_lines(stream, Tally(), WHOLE, block_octets), b""), layout, columns)
         stream.seek(offset)
     for octets in _whole_lines(stream, tally, part, block_octets):
         skipped = 0

@@ -29,8 +29,8 @@ MONTH = date(2026, 10, 1)
 _KEY = "unhex(md5(cast(id AS STRING)))"
 _OF_MONTH = {"usage_month": f"DATE'{MONTH}'", "revision": "1", "batch_cutoff": "1L", "subscription_key": _KEY}
 _OF_SUBSCRIPTION = {"network": "'mobile'", "is_estimated": "false"}
-SUBSCRIPTIONS = {"segment": "'consumer'", "brand": "'Alpha'", "active_days": "31"}
-USED = {
+_SUBSCRIPTIONS = {"segment": "'consumer'", "brand": "'Alpha'", "active_days": "31"}
+_USED = {
     "attribution": "'holder'",
     "access_technology": "'4g'",
     "roaming_zone": "'home'",
@@ -43,6 +43,7 @@ USED = {
 def main() -> None:
     """Write the month, and estimate it several times."""
     from jobs.month import estimate_month
+    from jobs.postgres import stop_embedded
     from jobs.workplace import workplace
 
     parser = argparse.ArgumentParser(prog="tests.bench.estimate", description=__doc__)
@@ -65,6 +66,7 @@ def main() -> None:
                 if found != grams:
                     sys.exit(f"{found} g were estimated where DuckDB finds {grams}")
                 print(f"run {number + 1}: {', '.join(f'{name} {times[-1]:.1f} s' for name, times in took.items())}", flush=True)
+        stop_embedded(settings)
         ours, theirs = (median(times) for times in took.values())
         print(f"{asked.subscriptions:,} subscription-months, {rows:,} components")
         print(f"{ours:.1f} s ({min(took['footprint']):.1f}-{max(took['footprint']):.1f}), {ours / theirs:.1f} times DuckDB")
@@ -72,17 +74,13 @@ def main() -> None:
 
 
 def _settings(folder: Path) -> Settings:
-    here = Settings.from_environment()
-    for name in ("jars", "java"):
-        if (here.var / name).exists():
-            (folder / name).symlink_to((here.var / name).resolve())
-    (folder / "landing").mkdir()
+    (folder / "jars").symlink_to(Settings.from_environment().jars.resolve())
     return Settings.from_environment({"FOOTPRINT_VAR": str(folder)})
 
 
 def _write(opened: Workplace, subscriptions: int) -> None:
     numbers = opened.lake.spark.range(subscriptions)
-    for table, own in ((SUBSCRIBED, SUBSCRIPTIONS), (METERED, USED)):
+    for table, own in ((SUBSCRIBED, _SUBSCRIPTIONS), (METERED, _USED)):
         told = _OF_MONTH | _OF_SUBSCRIPTION | own
         frame = numbers.selectExpr(*[f"{told[column.name]} AS {column.name}" for column in table.columns])
         opened.lake.replace_month(table, frame, MONTH, revision=1)

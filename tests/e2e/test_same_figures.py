@@ -87,8 +87,8 @@ def test_the_same_month_in_charging_records_of_5g(expected, run, spark, tmp_path
         assert figures(settings, run, spark) == expected
 
 
-@pytest.mark.parametrize(("form", "source"), [("ts32297", "pgw_ts32297"), ("delimited", "pgw_pipe")])
-def test_the_same_month_in_files_read_in_parts(form, source, expected, run, spark, tmp_path_factory, monkeypatch):
+@pytest.mark.parametrize(("form", "source", "files"), [("ts32297", "pgw_ts32297", 33), ("delimited", "pgw_pipe", 66)])
+def test_the_same_month_in_files_read_in_parts(form, source, files, expected, run, spark, tmp_path_factory, monkeypatch):
 
     from jobs import accept
     from jobs.demo import generate
@@ -97,9 +97,9 @@ def test_the_same_month_in_files_read_in_parts(form, source, expected, run, spar
     cut: dict[int, int] = {}
     in_parts = accept._parts
 
-    def watched(workplace, files):
-        found = in_parts(workplace, files)
-        cut.update({file.file_number: sum(part.file_number == file.file_number for part in found) for file in files})
+    def watched(workplace, large):
+        found = in_parts(workplace, large)
+        cut.update({file.file_number: sum(part.file_number == file.file_number for part in found) for file in large})
         return found
 
     monkeypatch.setattr(accept, "TASK_OCTETS", 2_000)
@@ -110,7 +110,7 @@ def test_the_same_month_in_files_read_in_parts(form, source, expected, run, spar
         assert figures(settings, run, spark) == expected
         balances = spark.read.format("delta").load(f"{settings.lake}/{FILE_BALANCES.name}").where(f"source = '{source}'")
         numbers = [row.file_number for row in balances.select("file_number").collect()]
-        assert len(set(numbers)) == len(numbers) > 0
+        assert len(set(numbers)) == len(numbers) == files
         assert any(cut.get(number, 1) > 1 for number in numbers)
 
 
