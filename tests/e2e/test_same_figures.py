@@ -102,7 +102,7 @@ def test_the_same_month_in_files_read_in_parts(form, source, files, expected, ru
         cut.update({file.file_number: sum(part.file_number == file.file_number for part in found) for file in large})
         return found
 
-    monkeypatch.setattr(accept, "TASK_OCTETS", 2_000)
+    monkeypatch.setattr(accept, "TASK_OCTETS", 5_000)
     monkeypatch.setattr(accept, "_parts", watched)
     with at_a_place(tmp_path_factory.mktemp("place")) as settings:
         generate(Path(settings.landing), date(2026, 10, 1), 60, 3, formats=(form,))
