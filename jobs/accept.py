@@ -197,7 +197,7 @@ def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], ta
         reading.add(found)
     base = json.loads(batch.base_versions)
     batches = [*(b for b in read_batches(lake) if b.number < batch.number), replace(batch, is_committed=True)]
-    existing = visible(lake.read(table, base[table.name]), batches, batch.number)
+    existing = visible(lake.read(table, version=base[table.name]), batches, batch.number)
     span = reading.span
     if span:
         existing = existing.where(F.col("closed_at").between(*map(F.lit, span)))

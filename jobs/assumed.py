@@ -11,7 +11,7 @@ from factors.hypotheses import Hypothesis, Touches, hypotheses_of
 from factors.reading import FactorError
 from factors.registry import drafts
 from jobs import ledger
-from jobs.month import of_month
+from jobs.lake import in_month
 from jobs.run import Refused
 from jobs.workplace import Workplace
 from schemas.tables import ESTIMATED
@@ -44,7 +44,7 @@ def expired_hypotheses(workplace: Workplace, usage_month: date) -> tuple[str, ..
     if not expired:
         return ()
     revision = ledger.next_revision(workplace.lake, usage_month)
-    estimated = of_month(workplace.lake.read(ESTIMATED), usage_month, revision)
+    estimated = workplace.lake.read(ESTIMATED, in_month(usage_month, revision=revision))
     touched = estimated.agg(*[F.bool_or(decided_by(h.touches)).alias(str(n)) for n, h in enumerate(expired)]).collect()[0]
     return tuple(hypothesis.id for hypothesis, is_touched in zip(expired, touched, strict=True) if is_touched)
 

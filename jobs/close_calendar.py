@@ -15,8 +15,9 @@ from decimal import ROUND_HALF_UP, Decimal
 from pyspark.sql import functions as F
 
 from jobs import ledger
+from jobs.lake import in_month
 from jobs.legal_calendar import months_before
-from jobs.month import is_left_behind, of_month
+from jobs.month import is_left_behind
 from jobs.retention import months_of
 from jobs.workplace import Workplace
 from schemas.tables import ACCEPTED, ESTIMATED, PUBLICATIONS, READINGS, SUBSCRIBED
@@ -130,13 +131,15 @@ def _standing(workplace: Workplace, usage_month: date, held: ledger.Held | None)
 def _estimated(workplace: Workplace, usage_month: date) -> tuple[int | None, int | None]:
     """Batch cutoff and subscriptions of an estimate that is not published."""
     lake = workplace.lake
-    cutoff = of_month(lake.read(ESTIMATED), usage_month, 1).agg(F.max("batch_cutoff")).collect()[0][0]
-    return (None, None) if cutoff is None else (cutoff, of_month(lake.read(SUBSCRIBED), usage_month, 1).count())
+    cutoff = lake.read(ESTIMATED, in_month(usage_month, revision=1)).agg(F.max("batch_cutoff")).collect()[0][0]
+    return (None, None) if cutoff is None else (cutoff, lake.read(SUBSCRIBED, in_month(usage_month, revision=1)).count())
 
 
 def _pending(workplace: Workplace, usage_month: date, revision: int, held: ledger.Held) -> Decimal | None:
     """Held gigabytes times the mean factor of the month's volume in their network."""
-    volumes = of_month(workplace.lake.read(ESTIMATED), usage_month, revision).where("component = 'volume'").groupBy("network")
+    volumes = (
+        workplace.lake.read(ESTIMATED, in_month(usage_month, revision=revision)).where("component = 'volume'").groupBy("network")
+    )
     sums = volumes.agg(F.sum("quantity").alias("gigabytes"), F.sum("gco2e").alias("gco2e")).collect()
     mean = {row.network: row.gco2e / row.gigabytes for row in sums if row.gigabytes}
     pending = Decimal(0)

@@ -26,7 +26,6 @@ from pyarrow.compute import Expression
 from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F
 
 from jobs.data_files import DataFile, TableWriter, milliseconds_now
 from jobs.lake_reader import dataset
@@ -64,6 +63,7 @@ class Lake:
     root: str
     fence: Callable[[], None]
     _small: dict[str, tuple[int, list[Row]]] = field(default_factory=dict)
+    _found: dict[str, tuple[int, dict[str, DataFrame]]] = field(default_factory=dict)
 
     def path(self, table: Table) -> str:
         """Where the table lies."""
@@ -80,10 +80,39 @@ class Lake:
         commits = [match for entry in entries if (match := _COMMIT.fullmatch(entry.base_name))]
         return max((int(match[1]) for match in commits), default=-1)
 
-    def read(self, table: Table, version: int | None = None) -> DataFrame:
-        """The table's declared columns; no rows before it exists (or existed, at version -1)."""
-        if version == -1 or not self.exists(table):
+    def read(self, table: Table, where: str | None = None, version: int | None = None) -> DataFrame:
+        """Rows of a table, its declared columns; none before it exists (or existed, at version -1).
+
+        Args:
+            table: the table.
+            where: an SQL condition that the rows meet, such as ``in_month`` gives. Delta looks for the files that may hold them
+                once, and not for each query again, as long as the table stays at its version.
+            version: a version of the table; by default the latest, with all the columns that are declared now.
+        """
+        at = self.version(table)
+        if version == -1 or at < 0:
             return self.spark.createDataFrame([], table.spark_schema)
+        if where is None:
+            return self._rows(table, version)
+        kept = self._found.get(table.name)
+        if kept is None or kept[0] != (at if version is None else version):
+            kept = self._found[table.name] = (at if version is None else version, {})
+        if where not in kept[1]:
+            with _redacted(table):
+                kept[1][where] = self._rows_of_files(table, self._rows(table, version).where(where)).where(where)
+        return kept[1][where]
+
+    def _rows_of_files(self, table: Table, rows: DataFrame) -> DataFrame:
+        """All rows of the files that Delta finds for a query of one table, for queries that it need not look for files again."""
+        (scan,) = _elements(rows._jdf.queryExecution().optimizedPlan().collectLeaves())
+        if scan.getClass().getSimpleName() != "LogicalRelation":
+            return rows  # a condition that nothing meets leaves nothing to look for
+        found = scan.relation().location().preparedScan()
+        unnamed = self._jvm.scala.Option.empty()
+        frame = self._delta_log(table).createDataFrame(found.scannedSnapshot(), found.files(), False, unnamed)
+        return DataFrame(frame, self.spark).select(*table.names)
+
+    def _rows(self, table: Table, version: int | None) -> DataFrame:
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
@@ -241,19 +270,20 @@ class Lake:
     def files_of_month(self, table: Table, usage_month: date) -> list[str]:
         """Addresses of the Parquet files that hold a month of a table that is partitioned by month."""
         with _redacted(table):
-            return list(self.read(table).where(F.col("usage_month") == F.lit(usage_month)).inputFiles())
+            return list(self.read(table, in_month(usage_month)).inputFiles())
 
     # Delta's own transaction, through its JVM classes: writing and looking are apart from committing, which no other way allows,
     # so that rows can be written by Arrow, and a month looked at before it is replaced.
 
     def _transaction(self, table: Table) -> Any:
         """A transaction on the table, which makes it if it is not there."""
-        transaction = self._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(
-            self.spark._jsparkSession, self.path(table)
-        ).startTransaction()
+        transaction = self._delta_log(table).startTransaction()
         if transaction.readVersion() < 0:
             transaction.updateMetadataForNewTable(self._action({"metaData": _metadata(table)}))
         return transaction
+
+    def _delta_log(self, table: Table) -> Any:
+        return self._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
 
     def _commit(self, transaction: Any, actions: Sequence[Any], replaced: str | None = None) -> int:
         """Commit, and give the new version. The table's history says that rows were appended, or which were replaced."""

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.batches import AsOf, withdrawn_between
-from jobs.lake import Lake
+from jobs.lake import Lake, in_month
 from schemas.table import Table
 from schemas.tables import ACCEPTED, ERASURES, PUBLICATIONS, READINGS, REVISIONS
 
@@ -84,7 +84,7 @@ def held(lake: Lake) -> dict[date, Held]:
 
 
 def _of_month(counted: AsOf, table: Table, usage_month: date) -> DataFrame:
-    return counted.rows(table).where(F.col("usage_month") == F.lit(usage_month))
+    return counted.rows(table, in_month(usage_month))
 
 
 def _sums(accepted: DataFrame) -> dict[str, tuple[int, int]]:

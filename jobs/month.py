@@ -59,7 +59,7 @@ def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
     # What a lost reading counted, the next one counts; a session whose last one is lost is flagged by its deltas.
     usage_sources = [name for name, source in workplace.sources.items() if source.kind == "usage"]
     rejected = counted.rows(REJECTED).where(F.col("source").isin(usage_sources))
-    received = of_month(counted.rows(ACCEPTED), usage_month)
+    received = counted.rows(ACCEPTED, in_month(usage_month))
     lost = metering.lost_records(rejected, counted.rows(FILE_BALANCES), received, month)
     try:
         active = _save(lake, SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month, revision)
@@ -69,7 +69,7 @@ def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
         raise
     records = used_records(workplace, counted, ranks, usage_month, revision)
     usage = metering.by_identifier(records, assignments, month)
-    attributed = metering.attribute(usage, assignments, of_month(lake.read(SUBSCRIBED), usage_month, revision))
+    attributed = metering.attribute(usage, assignments, lake.read(SUBSCRIBED, in_month(usage_month, revision=revision)))
     metered = metering.meter(attributed, workplace.networks, month, counted.cutoff)
     return active, _save(lake, METERED, metered, usage_month, revision)
 
@@ -81,10 +81,10 @@ def _save(lake: Lake, table: Table, frame: DataFrame, usage_month: date, revisio
 
 def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_month: date, revision: int) -> DataFrame:
     """Intervals of a month that a revision counts, by record or by counter: accepted rows, conflicts settled, and deltas."""
-    accepted = settled(of_month(counted.rows(ACCEPTED), usage_month), counted, ranks).select(*OF_INTERVAL)
+    accepted = settled(counted.rows(ACCEPTED, in_month(usage_month)), counted, ranks).select(*OF_INTERVAL)
     if not workplace.lake.exists(DELTAS):
         return accepted
-    return accepted.unionByName(of_month(workplace.lake.read(DELTAS), usage_month, revision).select(*OF_INTERVAL))
+    return accepted.unionByName(workplace.lake.read(DELTAS, in_month(usage_month, revision=revision)).select(*OF_INTERVAL))
 
 
 OF_INTERVAL = (
@@ -133,7 +133,7 @@ def _replace(lake: Lake, table: Table, frame: DataFrame, usage_month: date, **wi
         lake.replace_month(table, frame, usage_month, **within)
     except EmptyMonthError:
         lake.erase(table, in_month(usage_month, **within))
-    return lake.read(table).where(in_month(usage_month, **within))
+    return lake.read(table, in_month(usage_month, **within))
 
 
 def _carried_before(counted: AsOf, usage_month: date) -> DataFrame | None:
@@ -143,7 +143,7 @@ def _carried_before(counted: AsOf, usage_month: date) -> DataFrame | None:
     was last metered up to the cutoff.
     """
     lake, before = counted.lake, months_before(usage_month, 1)
-    carried, published = lake.read(CARRIED).where(in_month(before)), ledger.current(lake, before)
+    carried, published = lake.read(CARRIED, in_month(before)), ledger.current(lake, before)
     if published is not None:
         carried = carried.where(F.col("batch_cutoff") == published.batch_cutoff)
     last = carried.where(F.col("batch_cutoff") <= counted.cutoff).agg(F.max("batch_cutoff")).collect()[0][0]
@@ -158,7 +158,7 @@ def is_left_behind(lake: Lake, usage_month: date) -> bool:
     of_before = [row for row in ledger.publications(lake) if row.usage_month == before]
     if not of_before or of_before[-1].publication_id < published.publication_id:
         return False
-    carried = lake.read(CARRIED).where(in_month(before))
+    carried = lake.read(CARRIED, in_month(before))
     known = [row.batch_cutoff for row in of_before if row.publication_id < published.publication_id]
     tried = carried.where(F.col("batch_cutoff") <= published.batch_cutoff).agg(F.max("batch_cutoff")).collect()[0][0]
     then, now = known[-1] if known else tried, of_before[-1].batch_cutoff
@@ -197,7 +197,7 @@ def _under_keys(
 
 def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month, keys_from: date) -> DataFrame:
     """Identifier assignments that touch the month or begin after it, under its keys, corrections settled."""
-    of_keys = counted.rows(SUBSCRIPTIONS).where(F.col("keys_from") == F.lit(keys_from))
+    of_keys = counted.rows(SUBSCRIPTIONS, f"keys_from = DATE'{keys_from}'")
     return settled(of_keys, counted, ranks).where(lasts_into(month))
 
 
@@ -234,8 +234,8 @@ def estimate_month(workplace: Workplace, usage_month: date) -> int:
         Refused: a factor is missing or ambiguous, or counts volume otherwise than a source does.
     """
     lake, revision = workplace.lake, ledger.next_revision(workplace.lake, usage_month)
-    subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
-    metered = of_month(lake.read(METERED), usage_month, revision)
+    subscribed = lake.read(SUBSCRIBED, in_month(usage_month, revision=revision))
+    metered = lake.read(METERED, in_month(usage_month, revision=revision))
     known = subscribed.select("batch_cutoff", "brand").distinct().collect()
     of_usage = metered.agg(F.min("batch_cutoff"), F.max("batch_cutoff")).collect()[0]
     cutoffs = {row.batch_cutoff for row in known} | {*of_usage}
@@ -256,8 +256,3 @@ def factors_of(workplace: Workplace, usage_month: date, brands: Collection[str])
     except FactorError as error:
         raise Refused(str(error)) from None
     return found
-
-
-def of_month(frame: DataFrame, usage_month: date, revision: int | None = None) -> DataFrame:
-    """Rows of one month; of one revision of it, where the table has a state of the month for each."""
-    return frame.where(in_month(usage_month) if revision is None else in_month(usage_month, revision=revision))

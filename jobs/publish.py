@@ -20,8 +20,7 @@ from factors.expression import DECIMAL_GIGABYTE
 from factors.registry import method_text
 from jobs import ledger, serving
 from jobs.difference import corrections, total
-from jobs.lake import Lake
-from jobs.month import of_month
+from jobs.lake import Lake, in_month
 from jobs.places import filesystem
 from jobs.postgres import connect
 from jobs.run import Refused, code_version, lock_hash
@@ -174,12 +173,12 @@ def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
     if verdict is None or not verdict.passed or {name: verdict[name] for name in state} != state:
         raise Refused(f"{usage_month:%Y-%m} has no passed verdict on what is estimated now: run verify")
     number = ledger.next_publication_id(lake)
-    estimated = of_month(lake.read(ESTIMATED), usage_month, state["revision"])
+    estimated = lake.read(ESTIMATED, in_month(usage_month, revision=state["revision"]))
     # Sorted keys load into PostgreSQL's index about twice as fast.
     lake.append(REVISIONS, compose(estimated, state["revision"], number).sortWithinPartitions("subscription_key"), number)
     rows = _rows_of(lake, REVISIONS, usage_month, number)
     of = {"publication_id": number, "usage_month": usage_month, "revision": state["revision"]}
-    totals = totals_of(rows, of_month(lake.read(SUBSCRIBED), usage_month, state["revision"]))
+    totals = totals_of(rows, lake.read(SUBSCRIBED, in_month(usage_month, revision=state["revision"])))
     lake.append_rows(PUBLISHED_TOTALS, [{**of, **row} for row in totals], number)
     previous = cause.restated
     if previous is not None:
@@ -271,13 +270,13 @@ def _sum_if_complete(column: str) -> Any:
 
 
 def _projected_id(workplace: Workplace, usage_month: date) -> int | None:
-    month = workplace.lake.read(PUBLISHED).where(F.col("usage_month") == F.lit(usage_month))
+    month = workplace.lake.read(PUBLISHED, in_month(usage_month))
     ids = [row.publication_id for row in month.select("publication_id").distinct().collect()]
     return ids[0] if len(ids) == 1 else None
 
 
 def _rows_of(lake: Lake, table: Table, usage_month: date, publication_id: int) -> DataFrame:
-    return of_month(lake.read(table), usage_month).where(F.col("publication_id") == publication_id)
+    return lake.read(table, in_month(usage_month)).where(F.col("publication_id") == publication_id)
 
 
 def _serve(workplace: Workplace, erased: set[date]) -> set[date]:

@@ -22,7 +22,8 @@ from jobs import meter as metering
 from jobs.batches import AsOf, withdrawn_between
 from jobs.difference import Moved, split
 from jobs.estimate import estimate
-from jobs.month import OF_INTERVAL, assignments_of, delivery_ranks, estimate_month, meter_month, of_month, settled
+from jobs.lake import in_month
+from jobs.month import OF_INTERVAL, assignments_of, delivery_ranks, estimate_month, meter_month, settled
 from jobs.publish import Cause, commit, compose, hashes, project
 from jobs.run import Refused
 from jobs.verify import verify_month
@@ -77,7 +78,7 @@ def restate_month(workplace: Workplace, usage_month: date, reason: str, approver
 def _meter_as_before(workplace: Workplace, previous: Row) -> None:
     """Fill ``subscribed`` and ``metered`` of the next revision with what the one published counted, up to the same batch."""
     for table in (SUBSCRIBED, METERED):
-        rows = of_month(workplace.lake.read(table), previous.usage_month, previous.revision)
+        rows = workplace.lake.read(table, in_month(previous.usage_month, revision=previous.revision))
         following = rows.withColumn("revision", F.lit(previous.revision + 1))
         workplace.lake.replace_month(table, following, previous.usage_month, revision=previous.revision + 1)
 
@@ -88,12 +89,12 @@ def differences(workplace: Workplace, previous: Row) -> list[dict[str, Any]]:
     old = Revision(previous.revision, now.at(previous.batch_cutoff))
     new = Revision(previous.revision + 1, now)
     is_counted_anew = ledger.records_erased(lake, usage_month) is None
-    published, estimated = (of_month(lake.read(ESTIMATED), usage_month, of.number) for of in (old, new))
+    published, estimated = (lake.read(ESTIMATED, in_month(usage_month, revision=of.number)) for of in (old, new))
     factors = factors_applied(published)
     bases = _without(factors_applied(estimated), factors).unionByName(factors)
 
     def usage_of(metered: DataFrame, of: Revision, applied: DataFrame) -> DataFrame:
-        subscribed = of_month(lake.read(SUBSCRIBED), usage_month, of.number)
+        subscribed = lake.read(SUBSCRIBED, in_month(usage_month, revision=of.number))
         return estimate(metered, subscribed, applied, "")
 
     late = withdrawn = published.where(F.lit(False))
@@ -105,9 +106,9 @@ def differences(workplace: Workplace, previous: Row) -> list[dict[str, Any]]:
     moved = Moved(
         late,
         withdrawn,
-        _counted_otherwise(estimated, usage_of(of_month(lake.read(METERED), usage_month, new.number), new, bases)),
+        _counted_otherwise(estimated, usage_of(lake.read(METERED, in_month(usage_month, revision=new.number)), new, bases)),
     )
-    recomputed = usage_of(of_month(lake.read(METERED), usage_month, old.number), old, factors)
+    recomputed = usage_of(lake.read(METERED, in_month(usage_month, revision=old.number)), old, factors)
     return split(published, recomputed, estimated, moved)
 
 
@@ -121,7 +122,7 @@ def factors_applied(estimated: DataFrame) -> DataFrame:
 def changed_records(workplace: Workplace, usage_month: date, old: Revision, new: Revision) -> tuple[DataFrame, DataFrame]:
     """Intervals that the new revision counts and the old one did not, and the reverse; the same record read anew is neither."""
     lake, ranks = workplace.lake, delivery_ranks(workplace.lake)
-    rows = [of_month(of.counted.rows(ACCEPTED), usage_month) for of in (old, new)]
+    rows = [of.counted.rows(ACCEPTED, in_month(usage_month)) for of in (old, new)]
     gone = withdrawn_between(new.counted.batches, old.counted.cutoff, new.counted.cutoff)
     # Whatever else differs is of a record that has several contents, of which another was delivered last.
     contended = rows[0].unionByName(rows[1]).where("is_conflicting").select("record_key").distinct()
@@ -136,7 +137,7 @@ def changed_records(workplace: Workplace, usage_month: date, old: Revision, new:
     )
     if lake.exists(DELTAS):
         before, now = (
-            intervals.unionByName(of_month(lake.read(DELTAS), usage_month, of.number).select(*_CONTENT))
+            intervals.unionByName(lake.read(DELTAS, in_month(usage_month, revision=of.number)).select(*_CONTENT))
             for intervals, of in ((before, old), (now, new))
         )
     return now.exceptAll(before), before.exceptAll(now)
@@ -155,7 +156,7 @@ def _attributed(workplace: Workplace, usage_month: date, intervals: DataFrame, o
     month, ranks = workplace.month(usage_month), delivery_ranks(workplace.lake)
     assignments = assignments_of(of.counted, ranks, month, workplace.keys_from(usage_month))
     records = intervals.withColumns({"month_part": F.lit(0), "is_estimated": F.lit(False)})
-    subscribed = of_month(workplace.lake.read(SUBSCRIBED), usage_month, of.number)
+    subscribed = workplace.lake.read(SUBSCRIBED, in_month(usage_month, revision=of.number))
     attributed = metering.attribute(metering.by_identifier(records, assignments, month), assignments, subscribed)
     return metering.meter(attributed, workplace.networks, month, of.counted.cutoff)
 
@@ -193,6 +194,6 @@ def _restatable(workplace: Workplace, usage_month: date) -> Row:
 def _is_as_published(workplace: Workplace, previous: Row) -> bool:
     """The next revision has the rows of the one published."""
     number = previous.revision + 1
-    estimated = of_month(workplace.lake.read(ESTIMATED), previous.usage_month, number)
+    estimated = workplace.lake.read(ESTIMATED, in_month(previous.usage_month, revision=number))
     rows: Mapping[str, str] = hashes(compose(estimated, previous.revision, previous.publication_id))
     return rows["rows_hash"] == str(previous.rows_hash)

@@ -24,8 +24,7 @@ from factors.hypotheses import Alternative, hypotheses_of
 from factors.registry import Factor, check_volume_basis, factors_id, load, of_sets
 from jobs import ledger
 from jobs.estimate import estimate, gco2e
-from jobs.lake import Lake
-from jobs.month import of_month
+from jobs.lake import Lake, in_month
 from jobs.run import CallError, Refused
 from jobs.workplace import Workplace
 from schemas.tables import ESTIMATED, FACTORS, METERED, PUBLISHED, SUBSCRIBED
@@ -80,8 +79,8 @@ def run(workplace: Workplace, usage_month: date, asked: Scenario) -> dict[str, A
     """
     alternatives = asked.check(workplace.settings.factors, usage_month)
     revision = _revision(workplace, usage_month)
-    subscribed = of_month(workplace.lake.read(SUBSCRIBED), usage_month, revision)
-    metered = of_month(workplace.lake.read(METERED), usage_month, revision)
+    subscribed = workplace.lake.read(SUBSCRIBED, in_month(usage_month, revision=revision))
+    metered = workplace.lake.read(METERED, in_month(usage_month, revision=revision))
     brands = sorted(row.brand for row in subscribed.select("brand").distinct().collect())
     if not brands:
         raise Refused(f"{usage_month:%Y-%m} has no subscription: run meter first")
@@ -102,8 +101,8 @@ def run(workplace: Workplace, usage_month: date, asked: Scenario) -> dict[str, A
         "factor_sets": sorted({factor.factor_set for factor in factors}),
         "hypotheses": [f"{name}: {what}" for name, what in zip(asked.hypotheses, alternatives, strict=True)],
         "place": scratch.path(ESTIMATED),
-        "components": compared(figures, by_component(of_month(scratch.read(ESTIMATED), usage_month, revision))),
-        "intervals": intervals(of_month(scratch.read(ESTIMATED), usage_month, revision)),
+        "components": compared(figures, by_component(scratch.read(ESTIMATED, in_month(usage_month, revision=revision)))),
+        "intervals": intervals(scratch.read(ESTIMATED, in_month(usage_month, revision=revision))),
     }
 
 
@@ -221,11 +220,11 @@ def _beside(workplace: Workplace, usage_month: date) -> tuple[str, Sums]:
     """What the scenario is compared with: what is published, else what is estimated. Raises Refused if there is neither."""
     published = ledger.current(workplace.lake, usage_month)
     if published is None:
-        estimated = by_component(of_month(workplace.lake.read(ESTIMATED), usage_month, 1))
+        estimated = by_component(workplace.lake.read(ESTIMATED, in_month(usage_month, revision=1)))
         if not estimated:
             raise Refused(f"{usage_month:%Y-%m} is not estimated: run estimate first")
         return "estimated", estimated
     sums = [F.sum(f"{component}_gco2e").alias(component) for component in ("volume", "subscription")]
-    rows = of_month(workplace.lake.read(PUBLISHED), usage_month).groupBy("network").agg(*sums).collect()
+    rows = workplace.lake.read(PUBLISHED, in_month(usage_month)).groupBy("network").agg(*sums).collect()
     figures = {(row.network, component): row[component] for row in rows for component in ("volume", "subscription")}
     return f"published as revision {published.revision}", figures

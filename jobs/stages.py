@@ -12,10 +12,11 @@ from pyspark.sql import Row
 
 from jobs import ledger
 from jobs.accept import accept, reaccept
+from jobs.lake import in_month
 from jobs.land import land, read_deliveries, sequence_gaps
 from jobs.legal_calendar import months_before
 from jobs.log import counted, of_stage
-from jobs.month import estimate_month, is_left_behind, meter_month, of_month
+from jobs.month import estimate_month, is_left_behind, meter_month
 from jobs.publish import publish_month
 from jobs.restate import restate_month
 from jobs.run import CallError, Refused, code_version
@@ -93,7 +94,7 @@ def restate(workplace: Workplace, usage_month: date, reason: str, approver: str 
                 f"restate   {row.network}, {row.cause.replace('_', ' ')}: {row.gco2e:+,.3f} gCO2e, {row.octets / 1e9:+,.3f} GB, "
                 f"{row.subscriptions:,} subscriptions"
             )
-    told = of_month(workplace.lake.read(CORRECTIONS), usage_month).where(f"publication_id = {publication.publication_id}")
+    told = workplace.lake.read(CORRECTIONS, in_month(usage_month)).where(f"publication_id = {publication.publication_id}")
     workplace.say(f"restate   {told.count():,} corrections for billing")
     following = months_before(usage_month, -1)
     if is_left_behind(workplace.lake, following):

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from jobs import ledger
 from jobs.batches import AsOf
 from jobs.completeness import files_of_month, gaps_of_month
+from jobs.lake import in_month
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.report import place
 from jobs.run import revision_name
@@ -67,8 +68,7 @@ def _published(workplace: Workplace, usage_month: date) -> Lines:
     publication = ledger.current(lake, usage_month)
     verdict = verdict_of(workplace, publication) if publication else latest_verdict(workplace, usage_month)
     rows = (
-        lake.read(PUBLISHED)
-        .where(F.col("usage_month") == F.lit(usage_month))
+        lake.read(PUBLISHED, in_month(usage_month))
         .groupBy("network")
         .agg(
             F.count("*").alias("subscriptions"),

@@ -12,6 +12,7 @@ from datetime import date
 from pyspark.sql import functions as F
 
 from jobs import retention, serving
+from jobs.lake import in_month
 from jobs.land import Delivery, place_of
 from jobs.legal_calendar import month_number
 from jobs.places import filesystem
@@ -55,7 +56,7 @@ def erase_subscription(workplace: Workplace, subscription_id: str, reason: str) 
     months_by_key: dict[str, list[date]] = {}
     for month in sorted(retention.months_of(workplace, REVISIONS)):
         key = workplace.keys[SERVING_KEY].of_month(month_number(month)).pseudonym("subscription", subscription_id).hex()
-        rows = workplace.lake.read(REVISIONS).where((F.col("usage_month") == F.lit(month)) & (F.col("subscription_key") == key))
+        rows = workplace.lake.read(REVISIONS, in_month(month)).where(F.col("subscription_key") == key)
         if rows.isEmpty():
             continue
         end = retention.records_end(workplace, month, True)

@@ -24,10 +24,10 @@ from jobs.assumed import expired_hypotheses, unfrozen_factors
 from jobs.batches import AsOf
 from jobs.completeness import Gap, gaps
 from jobs.evidence import Daily, Seen
-from jobs.lake import rows_that_break_rules
+from jobs.lake import in_month, rows_that_break_rules
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.legal_calendar import months_before
-from jobs.month import delivery_ranks, factors_of, of_month, used_records
+from jobs.month import delivery_ranks, factors_of, used_records
 from jobs.run import Refused, code_version, revision_name
 from jobs.workplace import Workplace
 from schemas.tables import (
@@ -63,7 +63,7 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
     number = max((row.verdict_id for row in lake.small(VERDICTS)), default=0) + 1
     judged = [_evidence(m, ok, usage_month, number) for m, ok in zip(measurements, passed, strict=True)]
     lake.append_rows(EVIDENCE, judged)
-    evidence.keep(lake, seen, of_month(lake.read(ESTIMATED), usage_month, revision), month, number)
+    evidence.keep(lake, seen, lake.read(ESTIMATED, in_month(usage_month, revision=revision)), month, number)
     failed = [m for m, ok in zip(measurements, passed, strict=True) if not ok]
     blocking = [m for m in failed if m.is_blocking]
     verdict = {
@@ -86,7 +86,7 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
 def estimated_state(workplace: Workplace, usage_month: date) -> dict[str, Any]:
     """Revision, batch cutoff and factors of the estimate of a month's next revision. Raises Refused if it was not estimated."""
     revision = ledger.next_revision(workplace.lake, usage_month)
-    estimated = of_month(workplace.lake.read(ESTIMATED), usage_month, revision)
+    estimated = workplace.lake.read(ESTIMATED, in_month(usage_month, revision=revision))
     found = estimated.select("batch_cutoff", "factors_id").distinct().collect()
     if len(found) != 1:
         raise Refused(f"{usage_month:%Y-%m} is not estimated: run estimate first")
@@ -104,7 +104,7 @@ def _daily(workplace: Workplace, counted: AsOf, usage_month: date, revision: int
 
 def _measurements(workplace: Workplace, counted: AsOf, usage_month: date, revision: int, seen: Seen) -> list[Measurement]:
     lake, rules = workplace.lake, read_rules()
-    subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
+    subscribed = lake.read(SUBSCRIBED, in_month(usage_month, revision=revision))
     active = subscribed.groupBy("network", "brand").count().collect()
     brands = {row.brand for row in active}
     subscriptions = Counter({EVERY_NETWORK: sum(row["count"] for row in active)})
@@ -150,7 +150,7 @@ def _received(workplace: Workplace, counted: AsOf, seen: Seen) -> Found:
     exports = [row for row in rows if row.source not in workplace.networks]
     yield "rejected_assignments_share", EVERY_NETWORK, _share(exports, "records_rejected", "records_received")
     yield "files_out_of_balance", EVERY_NETWORK, rows_that_break_rules(FILE_BALANCES, [row.asDict() for row in rows])
-    unreadable = counted.rows(REJECTED).where("reason = 'unreadable_file'").select("file_number").collect()
+    unreadable = counted.rows(REJECTED, "reason = 'unreadable_file'").select("file_number").collect()
     yield "unreadable_files", EVERY_NETWORK, len({row.file_number for row in unreadable} & {row.file_number for row in rows})
 
 
@@ -199,8 +199,8 @@ def _reconciled(
     brands: Collection[str],
 ) -> Found:
     """Octets from accepted to metered to estimated, components per subscription, and the products themselves."""
-    lake = workplace.lake
-    metered = of_month(lake.read(METERED), *state)
+    lake, here = workplace.lake, in_month(state[0], revision=state[1])
+    metered = lake.read(METERED, here)
     by_attribution = {
         (row.network, row.attribution): row
         for row in metered.groupBy("network", "attribution")
@@ -212,7 +212,7 @@ def _reconciled(
     yield "octets_lost_in_metering", EVERY_NETWORK, received_octets - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
     counted, before = _counted_octets(workplace, *state, brands), _published_before(workplace, state[0])
-    for network, row in _components(of_month(lake.read(ESTIMATED), *state)).items():
+    for network, row in _components(lake.read(ESTIMATED, here)).items():
         active = subscriptions.get(network, 0)
         yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * DECIMAL_GIGABYTE)
         yield "subscriptions_without_component", network, active - row.subscriptions
@@ -236,7 +236,7 @@ def _published_before(workplace: Workplace, usage_month: date) -> dict[str, Any]
     """Sums of the month before by network, as published; nothing if it was not."""
     if ledger.current(workplace.lake, months_before(usage_month, 1)) is None:
         return {}
-    before = of_month(workplace.lake.read(PUBLISHED), months_before(usage_month, 1))
+    before = workplace.lake.read(PUBLISHED, in_month(months_before(usage_month, 1)))
     sums = before.groupBy("network").agg(
         F.count("*").alias("subscriptions"), F.sum("data_volume_bytes").alias("octets"), F.sum("footprint_gco2e").alias("gco2e")
     )
@@ -246,10 +246,10 @@ def _published_before(workplace: Workplace, usage_month: date) -> dict[str, Any]
 def _counted_octets(workplace: Workplace, usage_month: date, revision: int, brands: Collection[str]) -> dict[str, int]:
     """Octets metered for holders that the factors count, by network of the subscription."""
     lake = workplace.lake
-    subscribed = of_month(lake.read(SUBSCRIBED), usage_month, revision)
+    subscribed = lake.read(SUBSCRIBED, in_month(usage_month, revision=revision))
     both_ways = {(f.brand, f.network): f.volume_basis == "up_and_down" for f in factors_of(workplace, usage_month, brands)}
     held = (
-        of_month(lake.read(METERED), usage_month, revision)
+        lake.read(METERED, in_month(usage_month, revision=revision))
         .where("attribution = 'holder'")
         .select("subscription_key", "octets_up", "octets_down")
     )

@@ -339,6 +339,45 @@ def test_what_the_driver_appended_it_need_not_read_again(spark, tmp_path, monkey
     assert [found.asDict() for found in lake.small(ERASURES)] == [row, row]
 
 
+def test_delta_looks_for_the_files_of_a_condition_once_and_again_when_the_table_has_changed(spark, tmp_path):
+    from jobs.lake import Lake, in_month
+
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    executions = spark._jsparkSession.sharedState().statusStore()
+
+    def looks(query) -> int:
+        """How often Delta looked for files while a query ran."""
+        before = int(executions.executionsList().last().executionId())
+        query()
+        found = executions.executionsList().iterator()
+        several = iter(lambda: found.next() if found.hasNext() else None, None)
+        return sum("Filtering files" in run.description() for run in several if int(run.executionId()) > before)
+
+    def replace(*who: str) -> None:
+        text = "| usage_month | revision | subscription_key | attribution |"
+        held = "".join(f"\n| 2026-10-01 | 1 | {name} | holder |" for name in who)
+        lake.replace_month(METERED, rows(spark, METERED, text + held), OCTOBER, revision=1)
+
+    def october():
+        return lake.read(METERED, in_month(OCTOBER, revision=1))
+
+    replace("ana")
+    lake.replace_month(METERED, rows(spark, METERED, "| usage_month | revision |\n| 2026-11-01 | 1 |"), NOVEMBER, revision=1)
+
+    assert looks(lambda: lake.read(METERED).where(in_month(OCTOBER)).collect()) > 0, "as Delta does for each query"
+    assert looks(lambda: october().collect()) > 0
+    assert looks(lambda: october().groupBy("network").count().join(october(), "network").where("octets_up >= 0").collect()) == 0
+    assert all("usage_month=2026-10-01" in place for place in october().inputFiles())
+    assert [bytes(row.subscription_key)[:3] for row in october().collect()] == [b"ana"]
+    replace("ben", "cy")
+    assert looks(lambda: october().collect()) > 0
+    assert {bytes(row.subscription_key)[:2] for row in october().collect()} == {b"be", b"cy"}
+    lake.erase(METERED, in_month(OCTOBER))
+    assert october().collect() == []
+    assert len(lake.read(METERED, in_month(OCTOBER), version=2).collect()) == 2, "as it was"
+    assert lake.read(METERED, "usage_month IS NULL").collect() == []
+
+
 def test_a_lake_of_an_earlier_version_is_refused_with_what_to_do(spark, tmp_path):
     import dataclasses
 
