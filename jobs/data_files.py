@@ -79,6 +79,8 @@ class TableWriter:
     table: Table
     root: str
     _open: dict[str, tuple[str, pq.ParquetWriter, list[Any]]] = field(default_factory=dict)
+    _held: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
+    """Rows of each partition that do not fill a row group yet."""
 
     def write(self, columns: Mapping[str, Any]) -> None:
         """Write rows given as columns, or as one value for all rows; a column that is not given is null.
@@ -90,10 +92,15 @@ class TableWriter:
         if not batch.num_rows:
             return
         for partition, part in _partitions(self.table, batch):
-            self._writer(partition).write_batch(part, _ROW_GROUP_ROWS)
+            held = self._held.setdefault(partition, [])
+            held.append(part)
+            if sum(len(batch) for batch in held) >= _ROW_GROUP_ROWS:
+                self._write_held(partition)
 
     def close(self) -> list[DataFile]:
         """Finish the files and describe them."""
+        for partition in list(self._held):
+            self._write_held(partition)
         found = []
         files, root = filesystem(self.root)
         for path, writer, metadata in self._open.values():
@@ -103,6 +110,11 @@ class TableWriter:
             found.append(DataFile(path, _values_of(path), size, metadata[0].num_rows, described))
         self._open.clear()
         return found
+
+    def _write_held(self, partition: str) -> None:
+        """Write the rows of a partition that wait: what readers skip, and open, is a row group."""
+        if held := self._held.pop(partition, []):
+            self._writer(partition).write_table(pa.Table.from_batches(held), sum(map(len, held)))
 
     def _writer(self, partition: str) -> pq.ParquetWriter:
         if partition not in self._open:
@@ -156,17 +168,23 @@ def _column(table: Table, declared: pa.Field, values: Any, rows: int) -> pa.Arra
     return values if values.type == declared.type else values.cast(declared.type)
 
 
-def read_data_file(root: str, path: str, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
-    """Rows of a data file in the columns of its table, partition columns too, in their order."""
+def data_file_batches(
+    root: str, path: str, table: Table, columns: Sequence[str] | None = None, rows: int = 1 << 16
+) -> Iterator[pa.RecordBatch]:
+    """Rows of a data file in their order, in the columns of its table, partition columns too.
+
+    Some at a time: pages of memory that were never touched cost more than reading what is put there.
+    """
     files, place = filesystem(root)
     values = _values_of(path)
-    schema = table.arrow_schema
     wanted = [name for name in table.names if columns is None or name in columns]
+    schema = pa.schema([table.arrow_schema.field(name) for name in wanted])
     with files.open_input_file(f"{place}/{path}") as file:
-        read = pq.ParquetFile(file).read([name for name in wanted if name not in values])
-    months = {name: pa.repeat(pa.scalar(date.fromisoformat(day), pa.date32()), len(read)) for name, day in values.items()}
-    arrays = [months[name] if name in months else read[name] for name in wanted]
-    return pa.table(arrays, schema=pa.schema([schema.field(name) for name in wanted]))
+        read = pq.ParquetFile(file, pre_buffer=False)
+        for batch in read.iter_batches(rows, columns=[name for name in wanted if name not in values], use_threads=False):
+            months = {name: pa.scalar(date.fromisoformat(day), pa.date32()) for name, day in values.items()}
+            arrays = [pa.repeat(months[name], len(batch)) if name in months else batch[name] for name in wanted]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def remove_data_files(root: str, paths: Sequence[str]) -> None:

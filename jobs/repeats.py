@@ -20,7 +20,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.data_files import FOUND, DataFile, TableWriter, read_data_file
+from jobs.data_files import FOUND, DataFile, TableWriter, data_file_batches
 from jobs.lake import Lake
 from jobs.meter import DUPLICATE
 from jobs.spark import in_tasks
@@ -59,14 +59,15 @@ def remove(lake: Lake, table: Table, files: Sequence[DataFile], existing: DataFr
     count = suspects.count()
     if count:
         few = F.broadcast(suspects) if count < _BROADCAST_ROWS else suspects
-        rows = lake.read_files(table, files).select("*", F.col("_metadata.file_path").alias("data_file"), "_metadata.row_index")
         beginning_hash = F.xxhash64(F.substring("record_key", 1, BEGINNING_OCTETS))
-        new, old = (
-            frame.join(few, beginning_hash == F.col("beginning_hash"), "left_semi").withColumn(
-                "content_hash", content_hash(table)
-            )
-            for frame in (rows, existing)
+        place = (F.col("_metadata.file_path").alias("data_file"), "_metadata.row_index")
+        keys = lake.read_files(table, files).select("record_key", *place)
+        found, old = (
+            frame.join(few, beginning_hash == F.col("beginning_hash"), "left_semi").drop("beginning_hash")
+            for frame in (keys, existing)
         )
+        new = _rows_at(lake, table, found, len(files))
+        new, old = (frame.withColumn("content_hash", content_hash(table)) for frame in (new, old))
         yield from _rewritten(lake, table, find_repeats(new, old, table), rejected, len(files))
     suspects.unpersist()
 
@@ -141,7 +142,8 @@ def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], existing: Dat
 
     def read(number: int) -> pa.RecordBatch:
         path, is_new = paths[number]
-        return _bucketed(read_data_file(place, path, table, ["record_key"])["record_key"], is_new, buckets)
+        keys = [_beginnings(rows["record_key"]) for rows in data_file_batches(place, path, table, ["record_key"])]
+        return _bucketed(np.concatenate([np.zeros(0, np.uint64), *keys]), is_new, buckets)
 
     def repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         found: dict[bool, list[npt.NDArray[np.uint64]]] = {True: [], False: []}
@@ -157,11 +159,16 @@ def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], existing: Dat
     return keys.repartition(buckets, "bucket").mapInArrow(repeated, from_arrow_schema(_SUSPECTS))
 
 
-def _bucketed(record_keys: pa.ChunkedArray, is_new: bool, buckets: int) -> pa.RecordBatch:
-    """Beginnings of record keys, sorted, in a row for each bucket of their values."""
-    keys = record_keys.drop_null().combine_chunks().cast(pa.binary(2 * BEGINNING_OCTETS))
+def _beginnings(record_keys: pa.BinaryArray) -> npt.NDArray[np.uint64]:
+    """The first octets of the record keys that are there, each as one number."""
+    keys = record_keys.drop_null().cast(pa.binary(2 * BEGINNING_OCTETS))
     octets = keys.buffers()[1] if len(keys) else b""
-    values = np.sort(np.frombuffer(octets, np.uint64)[keys.offset * 2 :: 2][: len(keys)])
+    return np.frombuffer(octets, np.uint64)[keys.offset * 2 :: 2][: len(keys)].copy()
+
+
+def _bucketed(beginnings: npt.NDArray[np.uint64], is_new: bool, buckets: int) -> pa.RecordBatch:
+    """Beginnings of record keys, sorted, in a row for each bucket of their values."""
+    values = np.sort(beginnings)
     ends = np.searchsorted(values, np.arange(1, buckets, dtype=np.uint64) << np.uint64(64 - (buckets - 1).bit_length()))
     parts = np.split(values, ends)
     columns = [
@@ -177,6 +184,44 @@ def _octets(beginnings: npt.NDArray[np.uint64]) -> pa.BinaryArray:
     return fixed.cast(pa.binary())
 
 
+def _rows_at(lake: Lake, table: Table, found: DataFrame, files: int) -> DataFrame:
+    """Rows of data files at some places, with their ``data_file`` and ``row_index``.
+
+    Spark reads the keys of every row to find them; whole rows it would take several times as long to read as Arrow.
+    """
+    place = lake.path(table)
+    schema = pa.schema([*table.arrow_schema, ("data_file", pa.string()), ("row_index", pa.int64())])
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for address, places in _by_file(batches):
+            for rows, here, at in _beside(place, _path_of(place, address), table, places):
+                carried = [here[name].combine_chunks() for name in _CARRIED]
+                yield pa.RecordBatch.from_arrays([*rows.take(pa.array(at)), *carried], schema=schema)
+
+    places = found.select(*_CARRIED).repartition(files, "data_file")
+    return places.mapInArrow(read, from_arrow_schema(schema))
+
+
+def _by_file(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of a task that are of each data file."""
+    some = list(batches)
+    if some:
+        rows = pa.Table.from_batches(some)
+        for address in pc.unique(rows["data_file"]).to_pylist():
+            yield address, rows.filter(pc.equal(rows["data_file"], address)).sort_by("row_index").combine_chunks()
+
+
+def _beside(
+    place: str, path: str, table: Table, places: pa.Table
+) -> Iterator[tuple[pa.RecordBatch, pa.Table, npt.NDArray[np.int64]]]:
+    """Rows of a data file, some at a time, with the places that lie among them, and where."""
+    indices, begin = places["row_index"].to_numpy(), 0
+    for rows in data_file_batches(place, path, table):
+        first, last = np.searchsorted(indices, [begin, begin + len(rows)])
+        yield rows, places.slice(first, last - first), indices[first:last] - begin
+        begin += len(rows)
+
+
 def _path_of(place: str, address: str) -> str:
     """Path under the table of a data file that Spark names by its address."""
     return unquote(address).partition(place.removeprefix("file://").rstrip("/") + "/")[2]
@@ -186,14 +231,9 @@ def _rewritten(lake: Lake, table: Table, repeats: DataFrame, rejected: str, file
     place = lake.path(table)
 
     def rewrite(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        some = list(batches)
-        if not some:
-            return
-        repeated = pa.Table.from_batches(some)
-        for address in pc.unique(repeated["data_file"]).to_pylist():
-            path = _path_of(place, address)
-            of_file = repeated.filter(pc.equal(repeated["data_file"], address))
-            found = _without_duplicates(table, path, of_file, TableWriter(table, place), TableWriter(REJECTED, rejected))
+        for address, of_file in _by_file(batches):
+            writers = TableWriter(table, place), TableWriter(REJECTED, rejected)
+            found = _without_duplicates(table, _path_of(place, address), of_file, *writers)
             yield pa.RecordBatch.from_pylist([{"found": json.dumps(found)}], FOUND)
 
     columns = (*_CARRIED, *[f"duplicate_of_{name}" for name in _FIRST], "is_conflicting")
@@ -206,25 +246,25 @@ def _without_duplicates(
     table: Table, path: str, repeats: pa.Table, accepted: TableWriter, rejected: TableWriter
 ) -> dict[str, Any]:
     """Write a data file anew: without its duplicates, which are rejected, and with its conflicts flagged."""
-    rows = read_data_file(accepted.root, path, table)
-    positions = repeats["row_index"].to_numpy()
-    is_duplicate = repeats["duplicate_of_file_number"].is_valid().to_numpy()
-    conflicting = np.zeros(len(rows), bool)
-    conflicting[positions[repeats["is_conflicting"].to_numpy()]] = True
-    kept = np.ones(len(rows), bool)
-    kept[positions[is_duplicate]] = False
-    columns = {name: rows[name].filter(pa.array(kept)).combine_chunks() for name in table.names}
-    accepted.write({**columns, "is_conflicting": pa.array(conflicting[kept])})
-    removed = repeats.filter(pa.array(is_duplicate))
-    duplicates, first = rows.take(removed["row_index"]), removed["is_first"]
-    same = {name: duplicates[name].filter(first).combine_chunks() for name in REJECTED.names if name in table.names}
-    judged = {name: removed[name].filter(first).combine_chunks() for name in [f"duplicate_of_{part}" for part in _FIRST]}
-    rejected.write({**same, **judged, "reason": DUPLICATE})
+    counted: list[tuple[int, Mapping[str, int]]] = []
+    for rows, here, at in _beside(accepted.root, path, table, repeats):
+        is_duplicate = here["duplicate_of_file_number"].is_valid().to_numpy()
+        conflicting, kept = np.zeros(len(rows), bool), np.ones(len(rows), bool)
+        conflicting[at[here["is_conflicting"].to_numpy()]] = True
+        kept[at[is_duplicate]] = False
+        columns = {name: rows[name].filter(pa.array(kept)) for name in table.names}
+        accepted.write({**columns, "is_conflicting": pa.array(conflicting[kept])})
+        removed = here.filter(pa.array(is_duplicate))
+        duplicates, first = rows.take(pa.array(at[is_duplicate])), removed["is_first"].combine_chunks()
+        same = {name: duplicates[name].filter(first) for name in REJECTED.names if name in table.names}
+        judged = {name: removed[name].combine_chunks().filter(first) for name in [f"duplicate_of_{part}" for part in _FIRST]}
+        rejected.write({**same, **judged, "reason": DUPLICATE})
+        counted += _counted(pa.Table.from_batches([duplicates.append_column("is_first", first)]))
     return {
         "replaced": [path],
         "accepted": [file.as_json() for file in accepted.close()],
         "rejected": [file.as_json() for file in rejected.close()],
-        "duplicates": list(_counted(duplicates.append_column("is_first", first))),
+        "duplicates": counted,
     }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,6 +39,8 @@ LATE_SECOND_COMPILER = " ".join(
 those that run a moment. Measured in docs/performance.md."""
 SMALL_LANDING_OCTETS = 256 << 20
 """Up to here the first compiler alone is faster (docs/performance.md), and a table's rows fit into memory in a few partitions."""
+LONGEST_SOCKET_PATH = 103
+"""Octets that every system takes for the path of a socket (``sun_path``; macOS has the shortest)."""
 _COMPRESSED = (*COMPRESSION, ".parquet")
 _COMPRESSES = 10
 
@@ -110,8 +114,24 @@ def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
         # What a join of this size sorts on both sides fits into memory unsorted.
         "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "32m",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+        "spark.python.daemon.module": "jobs.python_workers",
+        **_sockets(),
         "spark.driver.extraJavaOptions": _java_options(settings, is_small) if java_options is None else java_options,
     }
+
+
+def _sockets() -> dict[str, str]:
+    """Speak to Python workers through sockets of the file system: over TCP each task waits for a delayed acknowledgement."""
+    folder = _socket_folder().name
+    if len(f"{folder}/.{uuid.UUID(int=0)}.sock") > LONGEST_SOCKET_PATH:
+        return {}
+    return {"spark.python.unix.domain.socket.enabled": "true", "spark.python.unix.domain.socket.dir": folder}
+
+
+@lru_cache
+def _socket_folder() -> TemporaryDirectory[str]:
+    """For this user only, and gone when the process ends."""
+    return TemporaryDirectory(prefix="fp-")
 
 
 def _java_options(settings: Settings, is_small: bool) -> str:
