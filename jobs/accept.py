@@ -197,10 +197,9 @@ def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], ta
         reading.add(found)
     base = json.loads(batch.base_versions)
     batches = [*(b for b in read_batches(lake) if b.number < batch.number), replace(batch, is_committed=True)]
-    existing = visible(lake.read(table, version=base[table.name]), batches, batch.number)
     span = reading.span
-    if span:
-        existing = existing.where(F.col("closed_at").between(*map(F.lit, span)))
+    of_its_time = f"closed_at BETWEEN TIMESTAMP'{span[0]}' AND TIMESTAMP'{span[1]}'" if span else "true"
+    existing = visible(lake.read(table, of_its_time, base[table.name]), batches, batch.number)
     for rewritten in repeats.remove(lake, table, reading.accepted, existing, lake.path(REJECTED)):
         reading.replace(rewritten)
     remove_data_files(lake.path(table), reading.replaced)

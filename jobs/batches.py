@@ -71,9 +71,9 @@ class AsOf:
         """The lake after an earlier batch."""
         return AsOf(self.lake, self.batches, cutoff)
 
-    def rows(self, table: Table, where: str | None = None) -> DataFrame:
+    def rows(self, table: Table, where: str = "true") -> DataFrame:
         """Rows of a table that count, and meet a condition as of ``Lake.read``."""
-        return visible(self.lake.read(table, where or f"batch <= {self.cutoff}"), self.batches, self.cutoff)
+        return visible(self.lake.read(table, where), self.batches, self.cutoff)
 
     def few(self, table: Table, where: Expression) -> list[Row]:
         """Rows of a table of few rows that count, on the driver and without a Spark job: those that meet a condition."""

@@ -23,7 +23,7 @@ from schemas.table import Table
 
 _LONGEST_STATISTIC = 32
 """Characters of a text that Delta keeps in statistics; a longer one is left out."""
-_ROW_GROUP_ROWS = 1 << 19
+_ROW_GROUP_ROWS, _READ_ROWS = 1 << 19, 1 << 16
 FOUND = pa.schema([("found", pa.string())])
 """What a task says of the data files it wrote: JSON."""
 _PACKED = ("BIGINT", "INT", "TIMESTAMP", "DATE")
@@ -168,23 +168,37 @@ def _column(table: Table, declared: pa.Field, values: Any, rows: int) -> pa.Arra
     return values if values.type == declared.type else values.cast(declared.type)
 
 
-def data_file_batches(
-    root: str, path: str, table: Table, columns: Sequence[str] | None = None, rows: int = 1 << 16
-) -> Iterator[pa.RecordBatch]:
-    """Rows of a data file in their order, in the columns of its table, partition columns too.
-
-    Some at a time: pages of memory that were never touched cost more than reading what is put there.
-    """
+def data_file_batches(root: str, path: str, table: Table, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Rows of a data file in their order, in the columns of its table, partition columns too, some at a time."""
     files, place = filesystem(root)
-    values = _values_of(path)
-    wanted = [name for name in table.names if columns is None or name in columns]
-    schema = pa.schema([table.arrow_schema.field(name) for name in wanted])
+    in_path = {name: date.fromisoformat(day) for name, day in _values_of(path).items()}
+    schema = pa.schema([field for field in table.arrow_schema if columns is None or field.name in columns])
     with files.open_input_file(f"{place}/{path}") as file:
-        read = pq.ParquetFile(file, pre_buffer=False)
-        for batch in read.iter_batches(rows, columns=[name for name in wanted if name not in values], use_threads=False):
-            months = {name: pa.scalar(date.fromisoformat(day), pa.date32()) for name, day in values.items()}
-            arrays = [pa.repeat(months[name], len(batch)) if name in months else batch[name] for name in wanted]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+        yield from parquet_batches(file, schema, in_path, _READ_ROWS)
+
+
+def parquet_batches(
+    source: pa.NativeFile, schema: pa.Schema, in_path: Mapping[str, Any], rows: int, buffer_octets: int = 0
+) -> Iterator[pa.RecordBatch]:
+    """Rows of a Parquet file in their order, some at a time; pages of memory never touched before cost more than reading.
+
+    Args:
+        source: the file.
+        schema: the columns wanted; one that neither the file nor its path has is null.
+        in_path: values of partition columns.
+        rows: how many at a time.
+        buffer_octets: how much of a column is read ahead; 0 for all of it in a row group.
+    """
+    file = pq.ParquetFile(source, buffer_size=buffer_octets, pre_buffer=False)
+    there = [name for name in schema.names if name in file.schema_arrow.names]
+    for batch in file.iter_batches(rows, columns=there, use_threads=False):
+        columns = [
+            batch[field.name].cast(field.type)
+            if field.name in there
+            else pa.repeat(pa.scalar(in_path.get(field.name), field.type), batch.num_rows)
+            for field in schema
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def remove_data_files(root: str, paths: Sequence[str]) -> None:

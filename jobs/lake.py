@@ -80,27 +80,28 @@ class Lake:
         commits = [match for entry in entries if (match := _COMMIT.fullmatch(entry.base_name))]
         return max((int(match[1]) for match in commits), default=-1)
 
-    def read(self, table: Table, where: str | None = None, version: int | None = None) -> DataFrame:
+    def read(self, table: Table, where: str = "true", version: int | None = None) -> DataFrame:
         """Rows of a table, its declared columns; none before it exists (or existed, at version -1).
 
         Args:
             table: the table.
             where: an SQL condition that the rows meet, such as ``in_month`` gives. Delta looks for the files that may hold them
-                once, and not for each query again, as long as the table stays at its version.
+                once, and not for each query again, as long as the table stays at its version. What a query asks beyond it leaves
+                out partitions, but no file by its minima and maxima.
             version: a version of the table; by default the latest, with all the columns that are declared now.
         """
-        at = self.version(table)
-        if version == -1 or at < 0:
+        latest = self.version(table)
+        if version == -1 or latest < 0:
             return self.spark.createDataFrame([], table.spark_schema)
-        if where is None:
-            return self._rows(table, version)
-        kept = self._found.get(table.name)
-        if kept is None or kept[0] != (at if version is None else version):
-            kept = self._found[table.name] = (at if version is None else version, {})
-        if where not in kept[1]:
+        at = latest if version is None else version
+        kept_at, kept = self._found.get(table.name, (at, {}))
+        if kept_at != at:
+            kept = {}
+        self._found[table.name] = (at, kept)
+        if where not in kept:
             with _redacted(table):
-                kept[1][where] = self._rows_of_files(table, self._rows(table, version).where(where)).where(where)
-        return kept[1][where]
+                kept[where] = self._rows_of_files(table, self._rows(table, version).where(where)).where(where)
+        return kept[where]
 
     def _rows_of_files(self, table: Table, rows: DataFrame) -> DataFrame:
         """All rows of the files that Delta finds for a query of one table, for queries that it need not look for files again."""

@@ -15,9 +15,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.fs
-import pyarrow.parquet
 from deltalake import DeltaTable
 
+from jobs.data_files import parquet_batches
 from jobs.places import filesystem
 from jobs.run import Refused
 from schemas.table import Table
@@ -85,16 +85,7 @@ def _batches(fragments: Iterable[Any], schema: pa.Schema) -> Iterator[pa.RecordB
     for fragment in fragments:
         in_path = pa.dataset.get_partition_keys(fragment.partition_expression)
         with fragment.filesystem.open_input_file(fragment.path) as source:
-            file = pa.parquet.ParquetFile(source, buffer_size=_BUFFER_OCTETS, pre_buffer=False)
-            for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
-                found = set(batch.schema.names)
-                columns = [
-                    batch[field.name].cast(field.type)
-                    if field.name in found
-                    else pa.repeat(pa.scalar(in_path.get(field.name), field.type), batch.num_rows)
-                    for field in schema
-                ]
-                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            yield from parquet_batches(source, schema, in_path, _BATCH_ROWS, _BUFFER_OCTETS)
 
 
 def rows(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[Row]:

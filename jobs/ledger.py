@@ -11,7 +11,6 @@ from pyspark.sql import functions as F
 
 from jobs.batches import AsOf, withdrawn_between
 from jobs.lake import Lake, in_month
-from schemas.table import Table
 from schemas.tables import ACCEPTED, ERASURES, PUBLICATIONS, READINGS, REVISIONS
 
 
@@ -63,14 +62,14 @@ def held(lake: Lake) -> dict[date, Held]:
     for usage_month, published in current_by_month(lake).items():
         if published.batch_cutoff >= now.cutoff:
             continue
-        late = _sums(_of_month(now, ACCEPTED, usage_month).where(F.col("batch") > published.batch_cutoff))
+        late = _sums(now.rows(ACCEPTED, in_month(usage_month)).where(F.col("batch") > published.batch_cutoff))
         gone = withdrawn_between(now.batches, published.batch_cutoff, now.cutoff)
         then = now.at(published.batch_cutoff)
-        withdrawn = _sums(_of_month(then, ACCEPTED, usage_month).where(F.col("file_number").isin(gone))) if gone else {}
+        withdrawn = _sums(then.rows(ACCEPTED, in_month(usage_month)).where(F.col("file_number").isin(gone))) if gone else {}
         readings, fewer = 0, 0
         if lake.exists(READINGS):
-            readings = _of_month(now, READINGS, usage_month).where(F.col("batch") > published.batch_cutoff).count()
-            fewer = _of_month(then, READINGS, usage_month).where(F.col("file_number").isin(gone)).count() if gone else 0
+            readings = now.rows(READINGS, in_month(usage_month)).where(F.col("batch") > published.batch_cutoff).count()
+            fewer = then.rows(READINGS, in_month(usage_month)).where(F.col("file_number").isin(gone)).count() if gone else 0
         of_month = Held(
             sum(records for records, _ in late.values()) + readings,
             sum(octets for _, octets in late.values()),
@@ -81,10 +80,6 @@ def held(lake: Lake) -> dict[date, Held]:
         if of_month.records or of_month.withdrawn_records:
             found[usage_month] = of_month
     return found
-
-
-def _of_month(counted: AsOf, table: Table, usage_month: date) -> DataFrame:
-    return counted.rows(table, in_month(usage_month))
 
 
 def _sums(accepted: DataFrame) -> dict[str, tuple[int, int]]:

@@ -21,8 +21,7 @@ def main() -> None:
     sys.path_importer_cache.clear()
     from pyspark import daemon
 
-    import jobs.accept
-    import jobs.repeats  # noqa: F401 - loaded for the workers
+    import jobs.accept  # noqa: F401 - and what it imports
 
     gc.collect()
     gc.freeze()  # what is there now stays: no task need look at it again
