@@ -176,15 +176,14 @@ def _run_batch(workplace: Workplace, batch: Batch) -> Done:
         if chosen:
             read.append(_read(workplace, batch, chosen, table))
     balances = [row for reading in read for row in reading.balances(lake, deliveries, batch)]
-    base = json.loads(batch.base_versions)
     for reading in read:
-        lake.commit(reading.table, reading.accepted, batch.number, base[reading.table.name])
+        lake.commit(reading.table, reading.accepted, batch.number)
     if read:  # a batch may only withdraw
-        lake.commit(REJECTED, [file for reading in read for file in reading.rejected], batch.number, base[REJECTED.name])
-        lake.append_rows(FILE_BALANCES, balances, batch.number, base[FILE_BALANCES.name])
+        lake.commit(REJECTED, [file for reading in read for file in reading.rejected], batch.number)
+        lake.append_rows(FILE_BALANCES, balances, batch.number)
         sequences = [row for reading in read for row in reading.completeness(batch)]
         if sequences:
-            lake.append_rows(SEQUENCES, sequences, batch.number, base[SEQUENCES.name])
+            lake.append_rows(SEQUENCES, sequences, batch.number)
     _log(workplace, batch, "committed")
     return Done(batch.number, balances, {number: fault for reading in read for number, fault in reading.faults.items()})
 
@@ -198,7 +197,7 @@ def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], ta
     base = json.loads(batch.base_versions)
     batches = [*(b for b in read_batches(lake) if b.number < batch.number), replace(batch, is_committed=True)]
     span = reading.span
-    of_its_time = f"closed_at BETWEEN TIMESTAMP'{span[0]}' AND TIMESTAMP'{span[1]}'" if span else "true"
+    of_its_time = {"closed_at": span} if span else {}
     existing = visible(lake.read(table, of_its_time, base[table.name]), batches, batch.number)
     for rewritten in repeats.remove(lake, table, reading.accepted, existing, lake.path(REJECTED)):
         reading.replace(rewritten)

@@ -13,6 +13,7 @@ from pyarrow.compute import Expression
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from jobs.delta_log import ANY, Where
 from jobs.lake import Lake
 from schemas.table import Table
 from schemas.tables import BATCHES
@@ -71,7 +72,7 @@ class AsOf:
         """The lake after an earlier batch."""
         return AsOf(self.lake, self.batches, cutoff)
 
-    def rows(self, table: Table, where: str = "true") -> DataFrame:
+    def rows(self, table: Table, where: Where = ANY) -> DataFrame:
         """Rows of a table that count, and meet a condition as of ``Lake.read``."""
         return visible(self.lake.read(table, where), self.batches, self.cutoff)
 

@@ -7,6 +7,7 @@ of reading the record. What a worker writes itself stays columns from the reader
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from deltalake.transaction import AddAction
 
 from jobs.places import filesystem
 from schemas.table import Table
@@ -49,22 +51,17 @@ class DataFile:
         """For a row of text; ``DataFile(**…)`` reads it."""
         return asdict(self)
 
+    @classmethod
+    def of_action(cls, add: Mapping[str, Any]) -> DataFile:
+        """A data file from the action that adds it (Delta protocol, Add File)."""
+        statistics = json.loads(add["stats"])
+        return cls(add["path"], add["partitionValues"], add["size"], statistics.pop("numRecords"), statistics)
+
     @property
-    def add(self) -> dict[str, Any]:
-        """The action that adds the file (Delta protocol, Add File)."""
-        return {
-            "path": self.path,
-            "partitionValues": dict(self.partition),
-            "size": self.size_octets,
-            "modificationTime": milliseconds_now(),
-            "dataChange": True,
-            "stats": json.dumps({"numRecords": self.rows, **self.statistics}),
-        }
-
-
-def milliseconds_now() -> int:
-    """The time as Delta writes it."""
-    return int(datetime.now(UTC).timestamp() * 1000)
+    def add(self) -> AddAction:
+        """The action that adds the file."""
+        stated = json.dumps({"numRecords": self.rows, **self.statistics})
+        return AddAction(self.path, self.size_octets, self.partition, int(time.time() * 1000), True, stated)
 
 
 @dataclass

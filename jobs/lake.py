@@ -10,24 +10,29 @@ import json
 import logging
 import re
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-from delta.tables import DeltaTable
+from delta.tables import DeltaTable as SparkDeltaTable
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from py4j.protocol import Py4JJavaError
 from pyarrow import fs
 from pyarrow.compute import Expression
 from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 
-from jobs.data_files import DataFile, TableWriter, milliseconds_now
+from jobs import delta_log
+from jobs.data_files import DataFile, TableWriter
+from jobs.delta_log import ANY, Where, files_that_may_hold, log_of
 from jobs.lake_reader import dataset
 from jobs.places import filesystem
 from jobs.run import Refused
@@ -41,6 +46,10 @@ _CONDITION = re.compile(r"(?:^|: )\[([A-Z][A-Z0-9_.]{5,})\] ", re.MULTILINE)
 # PySpark writes the message of a failed expression, with the value it quotes, to standard error before anyone can catch it.
 for _name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
     PySparkLogger.getLogger(_name).setLevel(logging.CRITICAL + 1)
+
+
+NEW = 0
+"""The version that a table is made with."""
 
 
 class LakeError(RuntimeError):
@@ -80,48 +89,42 @@ class Lake:
         commits = [match for entry in entries if (match := _COMMIT.fullmatch(entry.base_name))]
         return max((int(match[1]) for match in commits), default=-1)
 
-    def read(self, table: Table, where: str = "true", version: int | None = None) -> DataFrame:
+    def read(self, table: Table, where: Where = ANY, version: int | None = None) -> DataFrame:
         """Rows of a table, its declared columns; none before it exists (or existed, at version -1).
 
         Args:
             table: the table.
-            where: an SQL condition that the rows meet, such as ``in_month`` gives. Delta looks for the files that may hold them
-                once, and not for each query again, as long as the table stays at its version. What a query asks beyond it leaves
-                out partitions, but no file by its minima and maxima.
+            where: what the rows have in some columns, such as ``in_month`` gives. Only data files are read that may hold such
+                rows; what a query asks beyond it leaves out partitions, but no file by its minima and maxima.
             version: a version of the table; by default the latest, with all the columns that are declared now.
         """
-        latest = self.version(table)
-        if version == -1 or latest < 0:
-            return self.spark.createDataFrame([], table.spark_schema)
-        at = latest if version is None else version
+        at = self.version(table) if version is None else version
         kept_at, kept = self._found.get(table.name, (at, {}))
         if kept_at != at:
             kept = {}
         self._found[table.name] = (at, kept)
-        if where not in kept:
+        asked = repr(sorted(where.items()))
+        if asked not in kept:
             with _redacted(table):
-                kept[where] = self._rows_of_files(table, self._rows(table, version).where(where)).where(where)
-        return kept[where]
+                kept[asked] = self._rows(table, at, where, is_latest=version is None)
+        return kept[asked]
 
-    def _rows_of_files(self, table: Table, rows: DataFrame) -> DataFrame:
-        """All rows of the files that Delta finds for a query of one table, for queries that it need not look for files again."""
-        (scan,) = _elements(rows._jdf.queryExecution().optimizedPlan().collectLeaves())
-        if scan.getClass().getSimpleName() != "LogicalRelation":
-            return rows  # a condition that nothing meets leaves nothing to look for
-        found = scan.relation().location().preparedScan()
-        unnamed = self._jvm.scala.Option.empty()
-        frame = self._delta_log(table).createDataFrame(found.scannedSnapshot(), found.files(), False, unnamed)
-        return DataFrame(frame, self.spark).select(*table.names)
+    def _rows(self, table: Table, version: int, where: Where, is_latest: bool) -> DataFrame:
+        log = log_of(self.path(table), version) if version >= 0 else None
+        if log is None:
+            return self._rows_of_files(table, [])
+        if is_latest:
+            self._require_columns(table, [field.name for field in log.schema().fields])
+        rows = self._rows_of_files(table, files_that_may_hold(log, where))
+        return rows.where(meets(where)) if where else rows
 
-    def _rows(self, table: Table, version: int | None) -> DataFrame:
-        reader = self.spark.read.format("delta")
-        if version is not None:
-            reader = reader.option("versionAsOf", version)
-        with _redacted(table):
-            found = reader.load(self.path(table))
-        if version is None:
-            self._require_columns(table, found.columns)
-        return found.select(*table.names)
+    def _rows_of_files(self, table: Table, paths: Sequence[str]) -> DataFrame:
+        """Rows of data files under the table, by Spark's own reader of Parquet."""
+        if not paths:
+            return self.spark.createDataFrame([], table.spark_schema)
+        place = self.path(table)
+        reader = self.spark.read.schema(table.spark_schema).option("basePath", place)
+        return reader.parquet(*[f"{place}/{path}" for path in paths]).select(*table.names)
 
     def _require_columns(self, table: Table, found: Sequence[str]) -> None:
         missing = [name for name in table.names if name not in found]
@@ -133,9 +136,7 @@ class Lake:
 
     def read_files(self, table: Table, files: Sequence[DataFile]) -> DataFrame:
         """Rows of data files under the table that are not part of it yet."""
-        place = self.path(table)
-        reader = self.spark.read.schema(table.spark_schema).option("basePath", place)
-        return reader.parquet(*[f"{place}/{file.path}" for file in files])
+        return self._rows_of_files(table, [file.path for file in files])
 
     def rows(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
         """A frame of the table's columns from a few rows of the driver."""
@@ -157,20 +158,16 @@ class Lake:
 
     def last_number(self, table: Table) -> int:
         """The greatest number that an append to the table had; -1 if none had one."""
-        with _redacted(table):
-            return int(self._transaction(table).txnVersion(table.name))
+        log = log_of(self.path(table))
+        return -1 if log is None else delta_log.last_number(log, table)
 
     def append(self, table: Table, frame: DataFrame, number: int | None = None) -> None:
         """Append rows. With ``number``, an append of the same or a later number that already happened is skipped."""
         conformed = _conform(table, frame)
-        with _redacted(table):
-            transaction = self._transaction(table)
-            if number is not None and transaction.txnVersion(table.name) >= number:
-                return
-            written = list(_elements(transaction.writeFiles(conformed._jdf)))
-            self._commit(transaction, [*written, *self._numbered(table, number)])
+        if number is None or self.last_number(table) < number:
+            self.commit(table, self._written(table, conformed), number)
 
-    def append_rows(self, table: Table, rows: Sequence[Mapping[str, Any]], number: int | None = None, base: int = -1) -> None:
+    def append_rows(self, table: Table, rows: Sequence[Mapping[str, Any]], number: int | None = None) -> None:
         """Append a few rows of the driver; otherwise as ``append``.
 
         Raises:
@@ -182,31 +179,25 @@ class Lake:
             raise LakeError(f"{table.name}: refused by the rule {', '.join(broken)}")
         writer = TableWriter(table, self.path(table))
         writer.write({name: arrow[name].combine_chunks() for name in table.names})
-        version = self.commit(table, writer.close(), number, base)
-        known, kept = self._small.get(table.name, (-1, []))
+        known, kept = self._small.get(table.name, (NEW, []))
+        version = self.commit(table, writer.close(), number)
         if version == known + 1:
             self._small[table.name] = (version, [*kept, *_driver_rows(arrow)])
 
-    def commit(self, table: Table, files: Sequence[DataFile], number: int | None = None, base: int = -1) -> int | None:
+    def commit(self, table: Table, files: Sequence[DataFile], number: int | None = None) -> int | None:
         """Add files that are written to the table in one transaction; with ``number``, skipped as ``append`` is.
 
         Whoever wrote the files answers for the rules of the table: ``broken_rules`` for a few rows, ``jobs.accept`` for many.
-
-        Args:
-            table: the table.
-            files: data files under ``path``.
-            number: number of the append.
-            base: a version before the append was first tried. If the table is still there, nobody need ask whether it happened.
 
         Returns:
             The table's new version; None if the append was skipped.
         """
         with _redacted(table):
-            transaction = self._transaction(table)
-            if number is not None and transaction.readVersion() > base and transaction.txnVersion(table.name) >= number:
+            log = self._log(table)
+            if number is not None and delta_log.last_number(log, table) >= number:
                 return None
-            added = [self._action({"add": file.add}) for file in files]
-            return self._commit(transaction, [*added, *self._numbered(table, number)])
+            self.fence()
+            return delta_log.commit(log, table, files, number)
 
     def replace_month(self, table: Table, frame: DataFrame, usage_month: date, **within: int) -> int:
         """Replace the rows of one month in one commit. Return how many they are now.
@@ -221,22 +212,38 @@ class Lake:
             EmptyMonthError: the frame has no row; the month is left as it was, rather than erased.
             LakeError: a row breaks a rule of the table, or is of another month.
         """
-        conformed, asked = _conform(table, frame), _partition(table, usage_month, within)
+        replaced = in_month(usage_month, **within)
+        if replaced.keys() != set(table.partitioned_by):
+            raise LakeError(f"{table.name}: a month is replaced within {', '.join(table.partitioned_by)}")
+        written = self._written(table, _conform(table, frame))
+        if not written:
+            raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
+        if any(file.partition != {name: str(value) for name, value in replaced.items()} for file in written):
+            raise LakeError(f"{table.name}: refused by the rule no row of another month")
         with _redacted(table):
-            transaction = self._transaction(table)
-            written = list(_elements(transaction.writeFiles(conformed._jdf)))
-            found = {tuple(file.partitionValues().apply(name) for name in table.partitioned_by) for file in written}
-            if not found:
-                raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
-            if found != {asked}:
-                raise LakeError(f"{table.name}: refused by the rule no row of another month")
-            of_month = in_month(usage_month, **within)
-            parsed = self.spark._jsparkSession.sessionState().sqlParser().parseExpression(of_month)
-            replaced = [file.remove() for file in _elements(transaction.filterFiles(self._sequence([parsed]), False))]
-            self._commit(transaction, [*replaced, *written], of_month)
-            return sum(int(file.numLogicalRecords().get()) for file in written)
+            log = self._log(table)
+            self.fence()
+            delta_log.commit(log, table, written, None, replaced)
+        return sum(file.rows for file in written)
 
-    def erase(self, table: Table, condition: str) -> None:
+    def _log(self, table: Table) -> DeltaTable:
+        """The log of a table, which is made if it is not there."""
+        if (log := log_of(self.path(table))) is not None:
+            return log
+        self.fence()
+        delta_log.create(self.path(table), table)
+        return self._log(table)
+
+    def _written(self, table: Table, conformed: DataFrame) -> list[DataFile]:
+        """Data files with the rows of a frame, not part of the table yet. Delta's transaction holds the rows to its rules."""
+        with _redacted(table):
+            self._log(table)
+            delta = getattr(self.spark._jvm, "org.apache.spark.sql.delta.DeltaLog")
+            transaction = delta.forTable(self.spark._jsparkSession, self.path(table)).startTransaction()
+            added = _elements(transaction.writeFiles(conformed._jdf))
+            return [DataFile.of_action(json.loads(file.json())["add"]) for file in added]
+
+    def erase(self, table: Table, condition: str | Column) -> None:
         """Delete rows. Old versions of the table still hold them until ``vacuum``."""
         if self.exists(table):
             self.fence()
@@ -265,69 +272,25 @@ class Lake:
         with _redacted(table):
             self._delta(table).vacuum()
 
-    def _delta(self, table: Table) -> DeltaTable:
-        return DeltaTable.forPath(self.spark, self.path(table))
+    def _delta(self, table: Table) -> SparkDeltaTable:
+        return SparkDeltaTable.forPath(self.spark, self.path(table))
 
     def files_of_month(self, table: Table, usage_month: date) -> list[str]:
         """Addresses of the Parquet files that hold a month of a table that is partitioned by month."""
         with _redacted(table):
             return list(self.read(table, in_month(usage_month)).inputFiles())
 
-    # Delta's own transaction, through its JVM classes: writing and looking are apart from committing, which no other way allows,
-    # so that rows can be written by Arrow, and a month looked at before it is replaced.
 
-    def _transaction(self, table: Table) -> Any:
-        """A transaction on the table, which makes it if it is not there."""
-        transaction = self._delta_log(table).startTransaction()
-        if transaction.readVersion() < 0:
-            transaction.updateMetadataForNewTable(self._action({"metaData": _metadata(table)}))
-        return transaction
-
-    def _delta_log(self, table: Table) -> Any:
-        return self._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
-
-    def _commit(self, transaction: Any, actions: Sequence[Any], replaced: str | None = None) -> int:
-        """Commit, and give the new version. The table's history says that rows were appended, or which were replaced."""
-        # With an operation that may do anything, Delta would work out the whole state of the table at each commit.
-        (write,) = self._jvm.java.lang.Class.forName(_WRITE).getConstructors()
-        mode, option = self._jvm.org.apache.spark.sql.SaveMode, self._jvm.scala.Option
-        said = [mode.Overwrite if replaced else mode.Append, option.empty(), option.apply(replaced)]
-        unsaid = [option.empty()] * (write.getParameterCount() - len(said))
-        self.fence()
-        return int(transaction.commit(self._sequence(actions), getattr(self._jvm, _WRITE)(*said, *unsaid)))
-
-    def _numbered(self, table: Table, number: int | None) -> list[Any]:
-        """The action that says which append this was."""
-        if number is None:
-            return []
-        return [self._action({"txn": {"appId": table.name, "version": number, "lastUpdated": milliseconds_now()}})]
-
-    def _action(self, action: Mapping[str, Any]) -> Any:
-        """An action from its JSON, which the Delta protocol defines."""
-        return self._jvm.org.apache.spark.sql.delta.actions.Action.fromJson(json.dumps(action))
-
-    def _sequence(self, elements: Sequence[Any]) -> Any:
-        return self._jvm.PythonUtils.toSeq(list(elements))
-
-    @property
-    def _jvm(self) -> Any:
-        return self.spark._jvm
+def in_month(usage_month: date, **within: int) -> dict[str, Any]:
+    """The rows that are of the month, and of the values given for other columns, such as ``revision=2``."""
+    return {"usage_month": usage_month, **within}
 
 
-_WRITE = "org.apache.spark.sql.delta.DeltaOperations$Write"
-
-
-def in_month(usage_month: date, **within: int) -> str:
-    """An SQL condition: the row is of the month, and of the values given for other columns, such as ``revision=2``."""
-    return " AND ".join([f"usage_month = DATE'{usage_month}'", *(f"{name} = {value}" for name, value in within.items())])
-
-
-def _partition(table: Table, usage_month: date, within: Mapping[str, int]) -> tuple[str, ...]:
-    """The one partition that a month's rows lie in, as Delta writes its values. Raises LakeError if it is not told whole."""
-    told: dict[str, object] = {"usage_month": usage_month.isoformat(), **within}
-    if told.keys() != set(table.partitioned_by):
-        raise LakeError(f"{table.name}: a month is replaced within {', '.join(table.partitioned_by)}")
-    return tuple(str(told[name]) for name in table.partitioned_by)
+def meets(where: Where) -> Column:
+    """Whether a row is so."""
+    ends = {name: wanted if isinstance(wanted, tuple) else (wanted, wanted) for name, wanted in where.items()}
+    met = [F.col(name) == F.lit(a) if a == b else F.col(name).between(F.lit(a), F.lit(b)) for name, (a, b) in ends.items()]
+    return reduce(Column.__and__, met)
 
 
 def _elements(sequence: Any) -> Iterator[Any]:
@@ -335,31 +298,6 @@ def _elements(sequence: Any) -> Iterator[Any]:
     iterator = sequence.iterator()
     while iterator.hasNext():
         yield iterator.next()
-
-
-def _metadata(table: Table) -> dict[str, Any]:
-    """How Delta describes the table (Delta protocol, Change Metadata)."""
-    return {
-        "id": str(uuid.uuid4()),
-        "description": table.comment,
-        "format": {"provider": "parquet", "options": {}},
-        "schemaString": table.spark_schema.json(),
-        "partitionColumns": list(table.partitioned_by),
-        "configuration": _properties(table),
-        "createdTime": milliseconds_now(),
-    }
-
-
-def _properties(table: Table) -> dict[str, str]:
-    """Delta properties: row rules, a protocol every reader knows, and minima and maxima of declared columns only."""
-    statistics = [name for name in table.statistics if name not in table.partitioned_by]
-    kept = {"delta.dataSkippingStatsColumns": ",".join(statistics)} if statistics else {"delta.dataSkippingNumIndexedCols": "0"}
-    retention = {
-        "delta.logRetentionDuration": f"interval {table.history_days} days",
-        "delta.deletedFileRetentionDuration": "interval 7 days",
-    }
-    rules = {f"delta.constraints.{name}": rule for name, rule in table.checks.items()}
-    return {"delta.minReaderVersion": "1", **kept, **retention, **rules}
 
 
 def broken_rules(table: Table, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -419,7 +357,7 @@ def _redacted(table: Table) -> Iterator[None]:
     """Replace an error that may quote a row by one that names the table and the broken rule."""
     try:
         yield
-    except (PySparkException, Py4JJavaError) as error:
+    except (PySparkException, Py4JJavaError, DeltaError) as error:
         raise LakeError(f"{table.name}: {harmless_cause(error)}") from None
 
 

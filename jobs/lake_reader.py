@@ -18,6 +18,7 @@ import pyarrow.fs
 from deltalake import DeltaTable
 
 from jobs.data_files import parquet_batches
+from jobs.delta_log import log_of
 from jobs.places import filesystem
 from jobs.run import Refused
 from schemas.table import Table
@@ -47,24 +48,17 @@ def in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def _place(root: str, table: Table) -> str:
-    # Hadoop calls the store s3a, the others s3.
-    return f"{root}/{table.name}".replace("s3a://", "s3://", 1)
-
-
 def dataset(root: str, table: Table) -> Any:
     """The current version of a table as an Arrow dataset; one that was never written has no rows."""
-    place = _place(root, table)
-    if not DeltaTable.is_deltatable(place):
-        return pa.dataset.dataset(pa.Table.from_pylist([], schema=table.arrow_schema))
-    return _opened(place)
+    log = log_of(f"{root}/{table.name}")
+    return pa.dataset.dataset(pa.Table.from_pylist([], schema=table.arrow_schema)) if log is None else _opened(log)
 
 
-def _opened(place: str) -> Any:
+def _opened(log: DeltaTable) -> Any:
     # Arrow's own file system: through that of deltalake, which is written in Python, Arrow's threads now and then abort a process
     # that ends (seen in 2 of 100).
-    files, path = filesystem(place)
-    return DeltaTable(place).to_pyarrow_dataset(filesystem=pa.fs.SubTreeFileSystem(path, files))
+    files, path = filesystem(log.table_uri)
+    return log.to_pyarrow_dataset(filesystem=pa.fs.SubTreeFileSystem(path, files))
 
 
 def streamed(root: str, table: Table, usage_month: date | None) -> pa.RecordBatchReader:
@@ -72,11 +66,11 @@ def streamed(root: str, table: Table, usage_month: date | None) -> pa.RecordBatc
 
     Columns as declared; a column that the files lack, as those do that were written before it was added, is null.
     """
-    place = _place(root, table)
-    if not DeltaTable.is_deltatable(place):
+    log = log_of(f"{root}/{table.name}")
+    if log is None:
         return pa.RecordBatchReader.from_batches(table.arrow_schema, [])
     of_month = None if usage_month is None else pa.dataset.field("usage_month") == pa.scalar(usage_month)
-    fragments = _opened(place).get_fragments(of_month)
+    fragments = _opened(log).get_fragments(of_month)
     return pa.RecordBatchReader.from_batches(table.arrow_schema, _batches(fragments, table.arrow_schema))
 
 

@@ -19,7 +19,7 @@ from jobs import counters, ledger
 from jobs import meter as metering
 from jobs.batches import AsOf
 from jobs.estimate import estimate
-from jobs.lake import EmptyMonthError, Lake, LakeError, in_month
+from jobs.lake import EmptyMonthError, Lake, LakeError, in_month, meets
 from jobs.land import read_deliveries
 from jobs.legal_calendar import month_number, months_before
 from jobs.pseudonyms import IDENTIFIER_KEY
@@ -122,7 +122,7 @@ def count_deltas(workplace: Workplace, counted: AsOf, usage_month: date, revisio
     carried = _replace(lake, CARRIED, going_on, usage_month, batch_cutoff=counted.cutoff)
     rows = [row.asDict() for row in counters.balances(deltas, carried, month, counted.cutoff).collect()]
     if any((row.usage_month, row.batch_cutoff) == (usage_month, counted.cutoff) for row in lake.small(COUNTER_BALANCES)):
-        lake.erase(COUNTER_BALANCES, in_month(usage_month, batch_cutoff=counted.cutoff))
+        lake.erase(COUNTER_BALANCES, meets(in_month(usage_month, batch_cutoff=counted.cutoff)))
     if rows:
         lake.append_rows(COUNTER_BALANCES, [{name: row[name] for name in COUNTER_BALANCES.names} for row in rows])
 
@@ -132,7 +132,7 @@ def _replace(lake: Lake, table: Table, frame: DataFrame, usage_month: date, **wi
     try:
         lake.replace_month(table, frame, usage_month, **within)
     except EmptyMonthError:
-        lake.erase(table, in_month(usage_month, **within))
+        lake.erase(table, meets(in_month(usage_month, **within)))
     return lake.read(table, in_month(usage_month, **within))
 
 
@@ -197,7 +197,7 @@ def _under_keys(
 
 def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month, keys_from: date) -> DataFrame:
     """Identifier assignments that touch the month or begin after it, under its keys, corrections settled."""
-    of_keys = counted.rows(SUBSCRIPTIONS, f"keys_from = DATE'{keys_from}'")
+    of_keys = counted.rows(SUBSCRIPTIONS, {"keys_from": keys_from})
     return settled(of_keys, counted, ranks).where(lasts_into(month))
 
 

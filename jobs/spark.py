@@ -84,7 +84,6 @@ def _figures() -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.parquet.compression.codec": "zstd",
-        "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
     }
 
 

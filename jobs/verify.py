@@ -150,7 +150,7 @@ def _received(workplace: Workplace, counted: AsOf, seen: Seen) -> Found:
     exports = [row for row in rows if row.source not in workplace.networks]
     yield "rejected_assignments_share", EVERY_NETWORK, _share(exports, "records_rejected", "records_received")
     yield "files_out_of_balance", EVERY_NETWORK, rows_that_break_rules(FILE_BALANCES, [row.asDict() for row in rows])
-    unreadable = counted.rows(REJECTED, "reason = 'unreadable_file'").select("file_number").collect()
+    unreadable = counted.rows(REJECTED, {"reason": "unreadable_file"}).select("file_number").collect()
     yield "unreadable_files", EVERY_NETWORK, len({row.file_number for row in unreadable} & {row.file_number for row in rows})
 
 

@@ -64,7 +64,7 @@ def test_a_commit_says_what_the_file_holds_and_never_a_pseudonym(lake):
     (file,) = write(lake, "| 2026-10-01 | a | 5 |")
     lake.commit(ACCEPTED, [file], 1)
 
-    log = Path(lake.path(ACCEPTED), "_delta_log", f"{0:020}.json").read_text(encoding="utf-8")
+    log = Path(lake.path(ACCEPTED), "_delta_log", f"{1:020}.json").read_text(encoding="utf-8")
     (added,) = [json.loads(line)["add"] for line in log.splitlines() if '"add"' in line]
     stated = json.loads(added["stats"])
     assert stated["numRecords"] == 1

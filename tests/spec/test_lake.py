@@ -160,6 +160,8 @@ def test_a_revision_is_replaced_within_its_month_and_the_others_stay(spark, lake
 
 
 def test_an_append_whose_number_was_written_before_is_skipped(spark, lake):
+    from jobs.lake import NEW
+
     def publication(number: int):
         return rows(spark, REVISIONS, f"| subscription_key | publication_id |\n| row {number} | {number} |")
 
@@ -167,7 +169,7 @@ def test_an_append_whose_number_was_written_before_is_skipped(spark, lake):
         lake.append(REVISIONS, publication(number), number)
 
     assert {(row.subscription_key, row.publication_id) for row in lake.read(REVISIONS).collect()} == {("row 1", 1), ("row 3", 3)}
-    assert lake.read(REVISIONS, version=0).count() == 1
+    assert [lake.read(REVISIONS, version=version).count() for version in (NEW, NEW + 1, NEW + 2)] == [0, 1, 2]
     assert lake.read(REVISIONS, version=-1).isEmpty()
 
 
@@ -318,7 +320,7 @@ def test_the_history_says_what_was_appended_and_which_month_was_replaced(spark, 
         lake.replace_month(SUBSCRIBED, row, OCTOBER, revision=0)
     lake.append(SUBSCRIBED, rows(spark, SUBSCRIBED, "| subscription_key | network | active_days |\n| ben | mobile | 31 |"))
 
-    said = [action["commitInfo"]["operationParameters"] for action in log_of(lake, SUBSCRIBED) if "commitInfo" in action]
+    _, *said = [action["commitInfo"]["operationParameters"] for action in log_of(lake, SUBSCRIBED) if "commitInfo" in action]
     assert [(found["mode"], "2026-10-01" in found.get("predicate", "")) for found in said] == [
         ("Overwrite", True),
         ("Overwrite", True),
@@ -339,43 +341,67 @@ def test_what_the_driver_appended_it_need_not_read_again(spark, tmp_path, monkey
     assert [found.asDict() for found in lake.small(ERASURES)] == [row, row]
 
 
-def test_delta_looks_for_the_files_of_a_condition_once_and_again_when_the_table_has_changed(spark, tmp_path):
-    from jobs.lake import Lake, in_month
+def test_only_files_that_may_hold_such_rows_are_read_and_looked_for_by_no_spark_job(spark, tmp_path):
+    from jobs.lake import Lake, in_month, meets
 
     lake = Lake(spark, str(tmp_path), lambda: None)
     executions = spark._jsparkSession.sharedState().statusStore()
 
-    def looks(query) -> int:
-        """How often Delta looked for files while a query ran."""
-        before = int(executions.executionsList().last().executionId())
-        query()
-        found = executions.executionsList().iterator()
-        several = iter(lambda: found.next() if found.hasNext() else None, None)
-        return sum("Filtering files" in run.description() for run in several if int(run.executionId()) > before)
-
-    def replace(*who: str) -> None:
+    def replace(month: date, *who: str) -> None:
         text = "| usage_month | revision | subscription_key | attribution |"
-        held = "".join(f"\n| 2026-10-01 | 1 | {name} | holder |" for name in who)
-        lake.replace_month(METERED, rows(spark, METERED, text + held), OCTOBER, revision=1)
+        held = "".join(f"\n| {month} | 1 | {name} | holder |" for name in who)
+        lake.replace_month(METERED, rows(spark, METERED, text + held), month, revision=1)
 
-    def october():
-        return lake.read(METERED, in_month(OCTOBER, revision=1))
+    def october(version: int | None = None):
+        return lake.read(METERED, in_month(OCTOBER, revision=1), version)
 
-    replace("ana")
-    lake.replace_month(METERED, rows(spark, METERED, "| usage_month | revision |\n| 2026-11-01 | 1 |"), NOVEMBER, revision=1)
-
-    assert looks(lambda: lake.read(METERED).where(in_month(OCTOBER)).collect()) > 0, "the first time"
-    assert looks(lambda: october().collect()) > 0
-    assert looks(lambda: october().groupBy("network").count().join(october(), "network").where("octets_up >= 0").collect()) == 0
-    assert all("usage_month=2026-10-01" in place for place in october().inputFiles())
+    replace(OCTOBER, "ana")
+    replace(NOVEMBER, "dee")
+    before = int(executions.executionsCount())
+    assert [place.count("usage_month=2026-10-01") for place in october().inputFiles()] == [1]
+    assert int(executions.executionsCount()) == before
     assert [bytes(row.subscription_key)[:3] for row in october().collect()] == [b"ana"]
-    replace("ben", "cy")
-    assert looks(lambda: october().collect()) > 0
+    known = lake.version(METERED)
+    replace(OCTOBER, "ben", "cy")
     assert {bytes(row.subscription_key)[:2] for row in october().collect()} == {b"be", b"cy"}
-    lake.erase(METERED, in_month(OCTOBER))
+    lake.erase(METERED, meets(in_month(OCTOBER)))
     assert october().collect() == []
-    assert len(lake.read(METERED, in_month(OCTOBER), version=2).collect()) == 2, "as it was"
-    assert lake.read(METERED, "usage_month IS NULL").collect() == []
+    assert [bytes(row.subscription_key)[:3] for row in october(known).collect()] == [b"ana"], "as it was"
+    assert lake.read(METERED, in_month(date(2026, 12, 1))).collect() == []
+
+
+def test_a_file_is_left_out_by_its_minima_and_maxima_and_never_without_them(spark, tmp_path):
+    from jobs.lake import Lake
+
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    noon, ends = datetime(2026, 10, 10, 12, 0, 0, 123456, UTC), ("12:00:00.123456", "12:00:00.123999", "14:00")
+    for number, end in enumerate(ends):
+        lake.append(ACCEPTED, rows(spark, ACCEPTED, f"| record_key | closed_at |\n| key {number} | 2026-10-10 {end} |"))
+
+    def found(least: datetime, greatest: datetime) -> tuple[int, int]:
+        held = lake.read(ACCEPTED, {"closed_at": (least, greatest)})
+        return len(held.inputFiles()), held.count()
+
+    assert found(noon, noon) == (2, 1), "statistics are in whole milliseconds"
+    assert found(noon, noon.replace(hour=13)) == (2, 2)
+    assert found(noon.replace(hour=13), noon.replace(hour=15)) == (1, 1)
+    assert found(noon.replace(day=11), noon.replace(day=12)) == (0, 0)
+    without = lake.read(ACCEPTED, {"record_ordinal": 1})
+    assert len(without.inputFiles()) == len(ends)
+
+
+def test_a_version_that_came_meanwhile_is_not_written_over(spark, tmp_path):
+    from jobs.lake import Lake, LakeError
+
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    row = {"kind": "records", "usage_month": OCTOBER, "reason": "old", "erased_at": datetime(2026, 12, 1, tzinfo=UTC)}
+    lake.append_rows(ERASURES, [row], 1)
+    overtaken = Lake(spark, str(tmp_path), lambda: lake.append_rows(ERASURES, [row], 2))
+
+    with pytest.raises(LakeError, match="erasures: CommitFailedError"):
+        overtaken.append_rows(ERASURES, [row], 3)
+
+    assert lake.last_number(ERASURES) == 2
 
 
 def test_a_lake_of_an_earlier_version_is_refused_with_what_to_do(spark, tmp_path):

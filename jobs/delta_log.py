@@ -1,0 +1,111 @@
+"""The log of a Delta table: which data files hold its rows, and how files join them or take their place.
+
+By delta-rs, on the driver: Spark's Delta answers the same questions by Spark jobs, some fifty in a month (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.transaction import Transaction
+
+from jobs.data_files import DataFile
+from schemas.table import Table
+
+Where = Mapping[str, Any]
+"""Columns with the value that rows have in them, or with the least and the greatest as a pair."""
+ANY: Where = {}
+
+_ROUNDED = timedelta(milliseconds=1)
+"""Statistics of instants are in whole milliseconds (Delta protocol, Per-file Statistics)."""
+
+
+def log_of(place: str, version: int | None = None) -> DeltaTable | None:
+    """The log of a table, latest or of a version; None before the table exists."""
+    uri = _uri(place)
+    return DeltaTable(uri, version) if DeltaTable.is_deltatable(uri) else None
+
+
+def _uri(place: str) -> str:
+    # Hadoop calls the store s3a, the others s3.
+    return place.replace("s3a://", "s3://", 1)
+
+
+def create(place: str, table: Table) -> None:
+    """Make a table without rows: row rules as constraints, a protocol every reader knows, minima and maxima as declared."""
+    DeltaTable.create(
+        _uri(place),
+        Schema.from_json(table.spark_schema.json()),
+        partition_by=list(table.partitioned_by),
+        description=table.comment,
+        configuration=_properties(table),
+        raise_if_key_not_exists=False,  # a constraint's name is its own
+    )
+
+
+def _properties(table: Table) -> dict[str, str | None]:
+    statistics = [name for name in table.statistics if name not in table.partitioned_by]
+    return {
+        # Constraints ask it of a writer (Delta protocol, CHECK Constraints).
+        "delta.minWriterVersion": "3" if table.checks else "2",
+        **({"delta.dataSkippingStatsColumns": ",".join(statistics)} if statistics else {"delta.dataSkippingNumIndexedCols": "0"}),
+        "delta.logRetentionDuration": f"interval {table.history_days} days",
+        "delta.deletedFileRetentionDuration": "interval 7 days",
+        **{f"delta.constraints.{name}": rule for name, rule in table.checks.items()},
+    }
+
+
+def files_that_may_hold(log: DeltaTable, where: Where) -> list[str]:
+    """Paths under the table of the data files that may hold such rows, by their partitions, minima and maxima."""
+    files = pa.table(log.get_add_actions(flatten=True))
+    kept = pa.repeat(True, len(files))
+    for name, wanted in where.items():
+        least, greatest = wanted if isinstance(wanted, tuple) else (wanted, wanted)
+        partition = (f"partition.{name}",) * 2
+        first, last = partition if partition[0] in files.column_names else (f"min.{name}", f"max.{name}")
+        if first in files.column_names and last in files.column_names:
+            from_least = pc.greater_equal(files[last], least - _ROUNDED if isinstance(least, datetime) else least)
+            lies_there = pc.and_kleene(from_least, pc.less_equal(files[first], greatest))
+            kept = pc.and_(kept, pc.fill_null(lies_there, True))  # a file without statistics may hold anything
+    return [str(path) for path in files.filter(kept)["path"].to_pylist()]
+
+
+def commit(log: DeltaTable, table: Table, files: Sequence[DataFile], number: int | None, replaced: Where | None = None) -> int:
+    """Add files in one transaction, in the place of those of a partition if one is replaced. Return the new version.
+
+    Args:
+        log: the log, as it was when what is added was decided: a version that came since is refused.
+        table: the table.
+        files: data files under the table.
+        number: number of the append, kept in the log.
+        replaced: the values of the partition columns whose files they replace.
+
+    Raises:
+        DeltaError: the table has another version by now.
+    """
+    said = {"predicate": " AND ".join(f"{name} = '{value}'" for name, value in replaced.items())} if replaced else {}
+    mode = "overwrite" if replaced else "append"
+    log.create_write_transaction(
+        [file.add for file in files],
+        mode,
+        log.schema(),
+        list(table.partitioned_by),
+        [(name, "=", str(value)) for name, value in replaced.items()] if replaced else None,
+        commit_properties=CommitProperties(
+            custom_metadata={"operationParameters": {"mode": mode.capitalize(), **said}},
+            max_commit_retries=0,
+            app_transactions=None if number is None else [Transaction(table.name, number)],
+        ),
+    )
+    return int(log.version()) + 1
+
+
+def last_number(log: DeltaTable, table: Table) -> int:
+    """The greatest number of an append to the table; -1 if none had one."""
+    found = log.transaction_version(table.name)
+    return -1 if found is None else int(found)
