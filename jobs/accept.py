@@ -35,6 +35,7 @@ from schemas.tables import ACCEPTED, BATCHES, FILE_BALANCES, READINGS, REJECTED,
 
 BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
+SMALLEST_PART_OCTETS = 32 << 20
 _FILLED = {"usage": ACCEPTED, "counters": READINGS, "subscriptions": SUBSCRIPTIONS}
 """The table that each kind of source fills."""
 _TABLES = (ACCEPTED, READINGS, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, SEQUENCES)
@@ -222,16 +223,17 @@ class _Work:
 
 
 def _tasks(workplace: Workplace, deliveries: Sequence[Delivery]) -> list[list[_Work]]:
-    """Files in groups of about TASK_OCTETS, in the order of delivery: one group a Spark task. Large files come in parts.
+    """Files in groups of about TASK_OCTETS, in the order of delivery: one group a Spark task.
 
-    Files that follow each other hold the same days, so the data files that are written from them do, and a late file is compared
-    with few of them.
+    A file that would keep one processor at work while others wait comes in parts. Files that follow each other hold the same
+    days, so the data files that are written from them do, and a late file is compared with few of them.
     """
     landing = workplace.settings.landing
     works = [_Work(d.file_number, d.source, place_of(landing, d), d.size_octets) for d in deliveries]
-    divisible = [w for w in works if w.octets > 2 * TASK_OCTETS and has_parts(workplace.sources[w.source], w.place)]
-    works = [work for work in works if work not in divisible] + _parts(workplace, divisible)
     most = min(TASK_OCTETS, max(1, sum(work.octets for work in works) // _parallelism(workplace)))
+    part_octets = max(most, SMALLEST_PART_OCTETS)
+    divisible = [w for w in works if 2 * w.octets > 3 * part_octets and has_parts(workplace.sources[w.source], w.place)]
+    works = [work for work in works if work not in divisible] + _parts(workplace, divisible, part_octets)
     tasks: list[list[_Work]] = []
     room = 0
     for work in sorted(works, key=lambda w: (w.file_number, w.part.begin_octet)):
@@ -247,11 +249,11 @@ def _parallelism(workplace: Workplace) -> int:
     return int(workplace.lake.spark.sparkContext.defaultParallelism)
 
 
-def _parts(workplace: Workplace, files: Sequence[_Work]) -> list[_Work]:
-    """Large files in parts of about TASK_OCTETS, from boundary to boundary; each file is looked through by one task."""
+def _parts(workplace: Workplace, files: Sequence[_Work], part_octets: int) -> list[_Work]:
+    """Large files in parts of about so many octets, from boundary to boundary; each file is looked through by one task."""
     if not files:
         return []
-    sources, part_octets = dict(workplace.sources), TASK_OCTETS
+    sources = dict(workplace.sources)
 
     def look(number: int) -> pa.RecordBatch:
         file = files[number]

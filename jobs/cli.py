@@ -207,10 +207,12 @@ def _revision(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(call: argparse.Namespace, settings: Settings) -> None:
+    from data_quality.judge import load
     from jobs import stages, summary
     from jobs.workplace import workplace
 
     month = usage_month(call.month)
+    load()  # while Java starts, which keeps one processor busy
     with workplace(settings, f"run {call.month}", log.say) as opened:
         try:
             for stage in STAGES:

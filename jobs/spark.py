@@ -41,6 +41,8 @@ SMALL_LANDING_OCTETS = 256 << 20
 """Up to here the first compiler alone is faster (docs/performance.md), and a table's rows fit into memory in a few partitions."""
 LONGEST_SOCKET_PATH = 103
 """Octets that every system takes for the path of a socket (``sun_path``; macOS has the shortest)."""
+_LOOKED_UP = ("functions", "org.apache.spark.sql.functions", "PythonUtils", "org.apache.spark.sql.classic.SparkSession")
+"""Java's names that PySpark asks for at each column of each query, some by looking through all packages that it imports."""
 _COMPRESSED = (*COMPRESSION, ".parquet")
 _COMPRESSES = 10
 
@@ -58,6 +60,8 @@ def session(settings: Settings, application: str = "footprint", java_options: st
         spark = builder.getOrCreate()
     # Spark's own messages quote values; what a person needs is raised and redacted in jobs.lake.
     spark.sparkContext.setLogLevel("OFF")
+    for name in _LOOKED_UP:
+        setattr(spark._jvm, name, getattr(spark._jvm, name))
     return spark
 
 
@@ -81,6 +85,8 @@ def _figures() -> dict[str, str]:
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.ansi.enabled": "true",
+        # Where in Python a column was made: asked of Java for each, and said in messages that quote values.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.parquet.compression.codec": "zstd",

@@ -97,12 +97,13 @@ def test_the_same_month_in_files_read_in_parts(form, source, files, expected, ru
     cut: dict[int, int] = {}
     in_parts = accept._parts
 
-    def watched(workplace, large):
-        found = in_parts(workplace, large)
+    def watched(workplace, large, octets):
+        found = in_parts(workplace, large, octets)
         cut.update({file.file_number: sum(part.file_number == file.file_number for part in found) for file in large})
         return found
 
     monkeypatch.setattr(accept, "TASK_OCTETS", 5_000)
+    monkeypatch.setattr(accept, "SMALLEST_PART_OCTETS", 5_000)
     monkeypatch.setattr(accept, "_parts", watched)
     with at_a_place(tmp_path_factory.mktemp("place")) as settings:
         generate(Path(settings.landing), date(2026, 10, 1), 60, 3, formats=(form,))
@@ -121,6 +122,7 @@ def test_the_same_month_with_fixed_lines_in_counters_that_only_grow(expected, ru
     from schemas.tables import CARRIED, COUNTER_BALANCES
 
     monkeypatch.setattr(accept, "TASK_OCTETS", 20_000)
+    monkeypatch.setattr(accept, "SMALLEST_PART_OCTETS", 20_000)
     with at_a_place(tmp_path_factory.mktemp("place")) as settings:
         generate(Path(settings.landing), date(2026, 10, 1), 60, 3, formats=("radius", "samis"))
 
