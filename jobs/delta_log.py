@@ -15,6 +15,7 @@ from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.transaction import Transaction
 
 from jobs.data_files import DataFile
+from jobs.places import without_hadoop
 from schemas.table import Table
 
 Where = Mapping[str, Any]
@@ -27,19 +28,14 @@ _ROUNDED = timedelta(milliseconds=1)
 
 def log_of(place: str, version: int | None = None) -> DeltaTable | None:
     """The log of a table, latest or of a version; None before the table exists."""
-    uri = _uri(place)
+    uri = without_hadoop(place)
     return DeltaTable(uri, version) if DeltaTable.is_deltatable(uri) else None
-
-
-def _uri(place: str) -> str:
-    # Hadoop calls the store s3a, the others s3.
-    return place.replace("s3a://", "s3://", 1)
 
 
 def create(place: str, table: Table) -> None:
     """Make a table without rows: row rules as constraints, a protocol every reader knows, minima and maxima as declared."""
     DeltaTable.create(
-        _uri(place),
+        without_hadoop(place),
         Schema.from_json(table.spark_schema.json()),
         partition_by=list(table.partitioned_by),
         description=table.comment,
@@ -54,6 +50,7 @@ def _properties(table: Table) -> dict[str, str | None]:
         # Constraints ask it of a writer (Delta protocol, CHECK Constraints).
         "delta.minWriterVersion": "3" if table.checks else "2",
         **({"delta.dataSkippingStatsColumns": ",".join(statistics)} if statistics else {"delta.dataSkippingNumIndexedCols": "0"}),
+        "delta.checkpointInterval": "10",  # as Spark's Delta does; of delta-rs it is 100, a request to the store for each
         "delta.logRetentionDuration": f"interval {table.history_days} days",
         "delta.deletedFileRetentionDuration": "interval 7 days",
         **{f"delta.constraints.{name}": rule for name, rule in table.checks.items()},

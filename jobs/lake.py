@@ -1,4 +1,4 @@
-"""The lake: the only module that reads or writes Delta tables.
+"""The lake: the only module that writes Delta tables, and that reads them with Spark; their log is ``delta_log``'s.
 
 Tables are made from their declaration in ``schemas`` with row rules as constraints, so that a wrong row is refused by every
 writer. Errors of Delta and Spark quote the values of a row; here they are replaced by the table and the rule.

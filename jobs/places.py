@@ -7,6 +7,10 @@ from pyarrow import fs
 
 def filesystem(place: str) -> tuple[fs.FileSystem, str]:
     """The file system of a folder or URI and the path within it."""
-    # Hadoop calls the store s3a, Arrow s3.
-    files, path = fs.FileSystem.from_uri(place.replace("s3a://", "s3://", 1))
+    files, path = fs.FileSystem.from_uri(without_hadoop(place))
     return files, path
+
+
+def without_hadoop(place: str) -> str:
+    """A place as all but Hadoop name it, which says s3a."""
+    return place.replace("s3a://", "s3://", 1)

@@ -390,6 +390,33 @@ def test_a_file_is_left_out_by_its_minima_and_maxima_and_never_without_them(spar
     assert len(without.inputFiles()) == len(ends)
 
 
+def test_a_log_of_many_commits_is_read_alike_from_its_checkpoint_by_spark_and_goes_on(spark, tmp_path):
+    from jobs.lake import NEW, Lake
+
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    for number in range(1, 13):
+        lake.append(
+            REVISIONS, rows(spark, REVISIONS, f"| subscription_key | publication_id |\n| row {number} | {number} |"), number
+        )
+    log = Path(lake.path(REVISIONS), "_delta_log")
+    (checkpoint,) = log.glob("*.checkpoint.parquet")
+    for commit in range(NEW, int(checkpoint.name.partition(".")[0])):
+        (log / f"{commit:020}.json").unlink()
+    spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+
+    def found() -> set[int]:
+        by_spark = spark.read.format("delta").load(lake.path(REVISIONS)).collect()
+        by_us = Lake(spark, lake.root, lambda: None).read(REVISIONS).collect()
+        assert {row.publication_id for row in by_spark} == {row.publication_id for row in by_us}
+        return {row.publication_id for row in by_us}
+
+    assert found() == set(range(1, 13))
+    assert lake.last_number(REVISIONS) == 12
+    lake.erase(REVISIONS, "publication_id < 5")
+    lake.append(REVISIONS, rows(spark, REVISIONS, "| subscription_key | publication_id |\n| row 13 | 13 |"), 13)
+    assert found() == set(range(5, 14))
+
+
 def test_a_version_that_came_meanwhile_is_not_written_over(spark, tmp_path):
     from jobs.lake import Lake, LakeError
 
