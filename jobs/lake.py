@@ -47,7 +47,6 @@ _CONDITION = re.compile(r"(?:^|: )\[([A-Z][A-Z0-9_.]{5,})\] ", re.MULTILINE)
 for _name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
     PySparkLogger.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
-
 NEW = 0
 """The version that a table is made with."""
 
@@ -179,10 +178,10 @@ class Lake:
             raise LakeError(f"{table.name}: refused by the rule {', '.join(broken)}")
         writer = TableWriter(table, self.path(table))
         writer.write({name: arrow[name].combine_chunks() for name in table.names})
-        known, kept = self._small.get(table.name, (NEW, []))
         version = self.commit(table, writer.close(), number)
-        if version == known + 1:
-            self._small[table.name] = (version, [*kept, *_driver_rows(arrow)])
+        known = self._small.get(table.name)
+        if known is not None and version == known[0] + 1:
+            self._small[table.name] = (version, [*known[1], *_driver_rows(arrow)])
 
     def commit(self, table: Table, files: Sequence[DataFile], number: int | None = None) -> int | None:
         """Add files that are written to the table in one transaction; with ``number``, skipped as ``append`` is.
@@ -232,6 +231,7 @@ class Lake:
             return log
         self.fence()
         delta_log.create(self.path(table), table)
+        self._small[table.name] = (NEW, [])
         return self._log(table)
 
     def _written(self, table: Table, conformed: DataFrame) -> list[DataFile]:

@@ -341,6 +341,21 @@ def test_what_the_driver_appended_it_need_not_read_again(spark, tmp_path, monkey
     assert [found.asDict() for found in lake.small(ERASURES)] == [row, row]
 
 
+def test_rows_that_were_there_before_count_though_the_table_was_made_with_them(spark, tmp_path):
+    from jobs.lake import Lake
+
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    first, second = (
+        {"kind": "records", "usage_month": month, "reason": "old", "erased_at": datetime(2026, 12, 1, tzinfo=UTC)}
+        for month in (OCTOBER, NOVEMBER)
+    )
+    lake.rows(ERASURES, [first]).write.format("delta").save(lake.path(ERASURES))
+
+    lake.append_rows(ERASURES, [second], 1)
+
+    assert sorted((row.asDict() for row in lake.small(ERASURES)), key=lambda row: row["usage_month"]) == [first, second]
+
+
 def test_only_files_that_may_hold_such_rows_are_read_and_looked_for_by_no_spark_job(spark, tmp_path):
     from jobs.lake import Lake, in_month, meets
 
