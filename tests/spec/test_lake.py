@@ -312,6 +312,8 @@ def test_a_table_carries_its_meaning_its_rules_and_its_retention(lake, shared):
 
 
 def test_the_history_says_what_was_appended_and_which_month_was_replaced(spark, tmp_path):
+    from delta.tables import DeltaTable
+
     from jobs.lake import Lake
 
     lake = Lake(spark, str(tmp_path), lambda: None)
@@ -320,7 +322,9 @@ def test_the_history_says_what_was_appended_and_which_month_was_replaced(spark, 
         lake.replace_month(SUBSCRIBED, row, OCTOBER, revision=0)
     lake.append(SUBSCRIBED, rows(spark, SUBSCRIBED, "| subscription_key | network | active_days |\n| ben | mobile | 31 |"))
 
-    _, *said = [action["commitInfo"]["operationParameters"] for action in log_of(lake, SUBSCRIBED) if "commitInfo" in action]
+    history = DeltaTable.forPath(spark, lake.path(SUBSCRIBED)).history().orderBy("version")
+    made, *said = [row.operationParameters for row in history.select("operationParameters").collect()]
+    assert SUBSCRIBED.comment in made["metadata"]
     assert [(found["mode"], "2026-10-01" in found.get("predicate", "")) for found in said] == [
         ("Overwrite", True),
         ("Overwrite", True),
