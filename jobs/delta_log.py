@@ -5,6 +5,7 @@ By delta-rs, on the driver: Spark's Delta answers the same questions by Spark jo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,15 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.transaction import Transaction
+from pyarrow import fs
 
 from jobs.data_files import DataFile
-from jobs.places import without_hadoop
+from jobs.places import filesystem, without_hadoop
 from schemas.table import Table
 
 Where = Mapping[str, Any]
 """Columns with the value that rows have in them, or with the least and the greatest as a pair."""
 ANY: Where = {}
 
+_COMMIT = re.compile(r"(\d{20})\.json")
 _ROUNDED = timedelta(milliseconds=1)
 """Statistics of instants are in whole milliseconds (Delta protocol, Per-file Statistics)."""
 
@@ -30,6 +33,14 @@ def log_of(place: str, version: int | None = None) -> DeltaTable | None:
     """The log of a table, latest or of a version; None before the table exists."""
     uri = without_hadoop(place)
     return DeltaTable(uri, version) if DeltaTable.is_deltatable(uri) else None
+
+
+def latest_version(place: str) -> int:
+    """The latest version of a table, -1 before it exists: read from the names in the log, which opens no file."""
+    files, path = filesystem(place)
+    entries = files.get_file_info(fs.FileSelector(f"{path}/_delta_log", allow_not_found=True))
+    commits = [match for entry in entries if (match := _COMMIT.fullmatch(entry.base_name))]
+    return max((int(match[1]) for match in commits), default=-1)
 
 
 def create(place: str, table: Table) -> None:
@@ -57,12 +68,17 @@ def _properties(table: Table) -> dict[str, str | None]:
     }
 
 
+def ends(wanted: Any) -> tuple[Any, Any]:
+    """The least and the greatest value that is wanted of a column."""
+    return wanted if isinstance(wanted, tuple) else (wanted, wanted)
+
+
 def files_that_may_hold(log: DeltaTable, where: Where) -> list[str]:
     """Paths under the table of the data files that may hold such rows, by their partitions, minima and maxima."""
     files = pa.table(log.get_add_actions(flatten=True))
     kept = pa.repeat(True, len(files))
     for name, wanted in where.items():
-        least, greatest = wanted if isinstance(wanted, tuple) else (wanted, wanted)
+        least, greatest = ends(wanted)
         partition = (f"partition.{name}",) * 2
         first, last = partition if partition[0] in files.column_names else (f"min.{name}", f"max.{name}")
         if first in files.column_names and last in files.column_names:

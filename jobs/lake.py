@@ -23,7 +23,6 @@ from delta.tables import DeltaTable as SparkDeltaTable
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from py4j.protocol import Py4JJavaError
-from pyarrow import fs
 from pyarrow.compute import Expression
 from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
@@ -34,11 +33,9 @@ from jobs import delta_log
 from jobs.data_files import DataFile, TableWriter
 from jobs.delta_log import ANY, Where, files_that_may_hold, log_of
 from jobs.lake_reader import dataset
-from jobs.places import filesystem
 from jobs.run import Refused
 from schemas.table import Table
 
-_COMMIT = re.compile(r"(\d{20})\.json")
 _CHECK = re.compile(r"\[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES\] CHECK constraint (\w+)")
 _REQUIRED = re.compile(r"\[DELTA_NOT_NULL_CONSTRAINT_VIOLATED\] NOT NULL constraint violated for column: `?(\w+)`?")
 _CONDITION = re.compile(r"(?:^|: )\[([A-Z][A-Z0-9_.]{5,})\] ", re.MULTILINE)
@@ -82,11 +79,8 @@ class Lake:
         return self.version(table) >= 0
 
     def version(self, table: Table) -> int:
-        """The table's latest Delta version, -1 before it exists. Read from the names in the log, which costs no Spark job."""
-        files, path = filesystem(self.path(table))
-        entries = files.get_file_info(fs.FileSelector(f"{path}/_delta_log", allow_not_found=True))
-        commits = [match for entry in entries if (match := _COMMIT.fullmatch(entry.base_name))]
-        return max((int(match[1]) for match in commits), default=-1)
+        """The table's latest Delta version, -1 before it exists."""
+        return delta_log.latest_version(self.path(table))
 
     def read(self, table: Table, where: Where = ANY, version: int | None = None) -> DataFrame:
         """Rows of a table, its declared columns; none before it exists (or existed, at version -1).
@@ -163,8 +157,10 @@ class Lake:
     def append(self, table: Table, frame: DataFrame, number: int | None = None) -> None:
         """Append rows. With ``number``, an append of the same or a later number that already happened is skipped."""
         conformed = _conform(table, frame)
-        if number is None or self.last_number(table) < number:
-            self.commit(table, self._written(table, conformed), number)
+        with _redacted(table):
+            log = self._log(table)
+            if not _has_happened(log, table, number):
+                self._commit(log, table, self._written(table, conformed), number)
 
     def append_rows(self, table: Table, rows: Sequence[Mapping[str, Any]], number: int | None = None) -> None:
         """Append a few rows of the driver; otherwise as ``append``.
@@ -193,10 +189,7 @@ class Lake:
         """
         with _redacted(table):
             log = self._log(table)
-            if number is not None and delta_log.last_number(log, table) >= number:
-                return None
-            self.fence()
-            return delta_log.commit(log, table, files, number)
+            return None if _has_happened(log, table, number) else self._commit(log, table, files, number)
 
     def replace_month(self, table: Table, frame: DataFrame, usage_month: date, **within: int) -> int:
         """Replace the rows of one month in one commit. Return how many they are now.
@@ -214,15 +207,15 @@ class Lake:
         replaced = in_month(usage_month, **within)
         if replaced.keys() != set(table.partitioned_by):
             raise LakeError(f"{table.name}: a month is replaced within {', '.join(table.partitioned_by)}")
-        written = self._written(table, _conform(table, frame))
-        if not written:
-            raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
-        if any(file.partition != {name: str(value) for name, value in replaced.items()} for file in written):
-            raise LakeError(f"{table.name}: refused by the rule no row of another month")
+        conformed = _conform(table, frame)
         with _redacted(table):
             log = self._log(table)
-            self.fence()
-            delta_log.commit(log, table, written, None, replaced)
+            written = self._written(table, conformed)
+            if not written:
+                raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
+            if any(file.partition != {name: str(value) for name, value in replaced.items()} for file in written):
+                raise LakeError(f"{table.name}: refused by the rule no row of another month")
+            self._commit(log, table, written, replaced=replaced)
         return sum(file.rows for file in written)
 
     def _log(self, table: Table) -> DeltaTable:
@@ -236,12 +229,17 @@ class Lake:
 
     def _written(self, table: Table, conformed: DataFrame) -> list[DataFile]:
         """Data files with the rows of a frame, not part of the table yet. Delta's transaction holds the rows to its rules."""
-        with _redacted(table):
-            self._log(table)
-            delta = getattr(self.spark._jvm, "org.apache.spark.sql.delta.DeltaLog")
-            transaction = delta.forTable(self.spark._jsparkSession, self.path(table)).startTransaction()
-            added = _elements(transaction.writeFiles(conformed._jdf))
-            return [DataFile.of_action(json.loads(file.json())["add"]) for file in added]
+        delta = getattr(self.spark._jvm, "org.apache.spark.sql.delta.DeltaLog")
+        transaction = delta.forTable(self.spark._jsparkSession, self.path(table)).startTransaction()
+        added = _elements(transaction.writeFiles(conformed._jdf))
+        return [DataFile.of_action(json.loads(file.json())["add"]) for file in added]
+
+    def _commit(
+        self, log: DeltaTable, table: Table, files: Sequence[DataFile], number: int | None = None, replaced: Where | None = None
+    ) -> int:
+        """Commit on the log as it was before anything was written: what came meanwhile is not written over."""
+        self.fence()
+        return delta_log.commit(log, table, files, number, replaced)
 
     def erase(self, table: Table, condition: str | Column) -> None:
         """Delete rows. Old versions of the table still hold them until ``vacuum``."""
@@ -288,9 +286,13 @@ def in_month(usage_month: date, **within: int) -> dict[str, Any]:
 
 def meets(where: Where) -> Column:
     """Whether a row is so."""
-    ends = {name: wanted if isinstance(wanted, tuple) else (wanted, wanted) for name, wanted in where.items()}
-    met = [F.col(name) == F.lit(a) if a == b else F.col(name).between(F.lit(a), F.lit(b)) for name, (a, b) in ends.items()]
-    return reduce(Column.__and__, met)
+    ranges = [(F.col(name), *delta_log.ends(wanted)) for name, wanted in where.items()]
+    return reduce(Column.__and__, [c == F.lit(a) if a == b else c.between(F.lit(a), F.lit(b)) for c, a, b in ranges])
+
+
+def _has_happened(log: DeltaTable, table: Table, number: int | None) -> bool:
+    """The append of that number, or a later one, is in the log."""
+    return number is not None and delta_log.last_number(log, table) >= number
 
 
 def _elements(sequence: Any) -> Iterator[Any]:

@@ -450,6 +450,31 @@ def test_a_version_that_came_meanwhile_is_not_written_over(spark, tmp_path):
     assert lake.last_number(ERASURES) == 2
 
 
+@pytest.mark.parametrize("write", ["append", "replace_month"])
+def test_a_version_that_came_while_a_frame_was_written_is_not_written_over(spark, tmp_path, monkeypatch, write):
+    from jobs.lake import Lake, LakeError
+
+    lake = Lake(spark, str(tmp_path), lambda: None)
+
+    def month(who: str):
+        return rows(spark, METERED, f"| revision | subscription_key | attribution |\n| 1 | {who} | holder |")
+
+    lake.replace_month(METERED, month("ana"), OCTOBER, revision=1)
+    written = Lake._written
+
+    def overtaken(self, table, frame):
+        files = written(self, table, frame)
+        monkeypatch.setattr(Lake, "_written", written)
+        lake.append(table, month("ben"))
+        return files
+
+    monkeypatch.setattr(Lake, "_written", overtaken)
+    with pytest.raises(LakeError, match="metered: CommitFailedError"):
+        lake.append(METERED, month("cy")) if write == "append" else lake.replace_month(METERED, month("cy"), OCTOBER, revision=1)
+
+    assert subscriptions(lake, METERED) == {("2026-10", "ana"), ("2026-10", "ben")}
+
+
 def test_a_lake_of_an_earlier_version_is_refused_with_what_to_do(spark, tmp_path):
     import dataclasses
 
