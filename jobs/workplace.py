@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -60,11 +59,8 @@ def workplace(settings: Settings, stage: str, say: Callable[[str], None]) -> Ite
         sources = read_sources(settings.sources)
     except SourceError as error:
         raise CallError(str(error)) from None
-    with ExitStack() as held, ThreadPoolExecutor(1) as beside:
-        # PostgreSQL, which keeps the lock, starts while Java does: neither keeps two processors busy.
-        locking = beside.submit(held.enter_context, lock.writing(settings, stage))
-        spark = session(settings)
-        lake = Lake(spark, settings.lake, locking.result().check)
+    with lock.writing(settings, stage) as writer:
+        lake = Lake(session(settings), settings.lake, writer.check)
         keys = _settle_keys(lake, settings.keys, datetime.now(UTC))
         yield Workplace(settings, sources, lake, keys, lambda: datetime.now(UTC), say)
 
