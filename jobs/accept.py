@@ -36,6 +36,7 @@ from schemas.tables import ACCEPTED, BATCHES, FILE_BALANCES, READINGS, REJECTED,
 BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
 SMALLEST_PART_OCTETS = 32 << 20
+"""A part of a file is no smaller: each is a task, and looking for the parts is one, too."""
 _FILLED = {"usage": ACCEPTED, "counters": READINGS, "subscriptions": SUBSCRIPTIONS}
 """The table that each kind of source fills."""
 _TABLES = (ACCEPTED, READINGS, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, SEQUENCES)

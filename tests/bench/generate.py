@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from datetime import date
@@ -40,7 +41,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory(dir=PROJECT / "var") as folder:
                 sized = ["--subscriptions", str(subscriptions), "--records-per-day", str(asked.records_per_day)]
                 command = [sys.executable, "-m", "tests.bench.generate", *sized, "--write", name, folder]
-                found = measured(command, {"PYTHONPATH": str(PROJECT)})
+                found = measured(command, dict(os.environ))
             records, octets = json.loads(found.lines[-1][1])
             speed, peak = records / found.seconds, found.largest_resident / 2**20
             print(f"{name:<12}{records:>12,}{speed:>12,.0f}{octets / found.seconds / 1e6:>8.0f}{peak:>10,.0f}", flush=True)
