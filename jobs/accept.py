@@ -10,18 +10,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import reduce
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import outcomes, repeats
 from jobs.batches import Batch, latest, read_batches, visible
 from jobs.data_files import FOUND, DataFile, TableWriter, remove_data_files
 from jobs.files import has_parts, parts_of, read_records
-from jobs.lake import Lake, LakeError, collected, versions
+from jobs.lake import Lake, LakeError, collected, meets, versions
 from jobs.land import Delivery, contents_that_count, place_of, read_deliveries, register_again
 from jobs.meter import DUPLICATE
 from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
@@ -196,12 +197,14 @@ def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], ta
     reading = _Reading(table, {delivery.file_number: delivery.source for delivery in deliveries})
     for found in _read_files(workplace, batch, _tasks(workplace, deliveries), table):
         reading.add(found)
-    base = json.loads(batch.base_versions)
+    of_its_time = {"closed_at": span} if (span := reading.span) else {}
+    before = lake.paths(table, of_its_time, json.loads(batch.base_versions)[table.name])
     batches = [*(b for b in read_batches(lake) if b.number < batch.number), replace(batch, is_committed=True)]
-    span = reading.span
-    of_its_time = {"closed_at": span} if span else {}
-    existing = visible(lake.read(table, of_its_time, base[table.name]), batches, batch.number)
-    for rewritten in repeats.remove(lake, table, reading.accepted, existing, lake.path(REJECTED)):
+
+    def counting(rows: DataFrame) -> DataFrame:
+        return visible(rows.where(meets(of_its_time)), batches, batch.number)
+
+    for rewritten in repeats.remove(lake, table, reading.accepted, before, counting, lake.path(REJECTED)):
         reading.replace(rewritten)
     remove_data_files(lake.path(table), reading.replaced)
     return reading
@@ -407,27 +410,32 @@ class _Reading:
             "last_closed_at": F.max(closed),
         }
         is_refused = (F.col("record_ordinal") > 0) & (F.col("reason") != DUPLICATE)
-        for table, files, counts in (
-            (self.table, self.accepted, amounts),
-            (REJECTED, self.rejected, {"rejected": F.count_if(is_refused)}),
-        ):
-            for row in _counts_by_file(lake, table, files, counts):
-                found.setdefault(row["file_number"], {}).update(row)
+        refused = {"rejected": F.count_if(is_refused)}
+        written = [(self.table, self.accepted, amounts), (REJECTED, self.rejected, refused)]
+        counts = [_counts_by_file(lake, table, files, counts) for table, files, counts in written if files]
+        if counts:
+            for row in collected(reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), counts)):
+                found.setdefault(row.file_number, {}).update({n: value for n, value in row.asDict().items() if value is not None})
         for number, counted in self.duplicates.items():
             found.setdefault(number, {}).update(counted)
+        for table, _, _ in written:
+            names = [
+                name for name in sorted(table.checks) if any(of_file.get(_broken(table, name)) for of_file in found.values())
+            ]
+            if names:
+                raise LakeError(f"{table.name}: refused by the rule {', '.join(names)}")
         return found
 
 
-def _counts_by_file(lake: Lake, table: Table, files: Sequence[DataFile], counts: Mapping[str, Column]) -> list[dict[str, Any]]:
-    if not files:
-        return []
-    broken = {name: F.count_if(F.expr(f"NOT ({rule})")) for name, rule in table.checks.items()}
+def _counts_by_file(lake: Lake, table: Table, files: Sequence[DataFile], counts: Mapping[str, Column]) -> DataFrame:
+    """Amounts by file of the rows of data files, and how many of them break each rule of the table."""
+    broken = {_broken(table, name): F.count_if(F.expr(f"NOT ({rule})")) for name, rule in table.checks.items()}
     amounts = [amount.alias(name) for name, amount in {**counts, **broken}.items()]
-    rows = [row.asDict() for row in collected(lake.read_files(table, files).groupBy("file_number").agg(*amounts))]
-    names = sorted({name for row in rows for name in broken if row[name]})
-    if names:
-        raise LakeError(f"{table.name}: refused by the rule {', '.join(names)}")
-    return rows
+    return lake.read_files(table, files).groupBy("file_number").agg(*amounts)
+
+
+def _broken(table: Table, rule: str) -> str:
+    return f"{table.name}: {rule}"
 
 
 def _together(one: Any, other: Any) -> Any:

@@ -24,6 +24,8 @@ from jobs.meter import Month
 from schemas.tables import EVIDENCE_DAYS, EVIDENCE_FACTORS, EVIDENCE_RECEIVED, FILE_BALANCES
 
 _QUARTER_US = 15 * 60 * 1_000_000
+_OF_FACTOR = ("network", "component", "factor_id", "gco2e_per_unit", "is_national_default", "quantity_unit")
+_OF_COMPONENT = ("subscription_key", "access_technology", "roaming_zone")
 _SUMMED = tuple(name for name in EVIDENCE_RECEIVED.names if name in FILE_BALANCES.names and name != "source")
 
 
@@ -51,6 +53,20 @@ class Seen:
     def octets(self) -> int:
         """Octets of all days."""
         return sum(used.octets for used in self.daily.values())
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a month's rows of ``estimated`` are made of.
+
+    Args:
+        factors: each factor with what it was applied to and what came of it, as in EVIDENCE_FACTORS, and with the number of its
+            ``components`` and of those that are not the product (``inexact``).
+        repeated: by network, rows of a subscription's component that is there already.
+    """
+
+    factors: Sequence[Mapping[str, Any]]
+    repeated: Mapping[str, int]
 
 
 def see(counted: AsOf, month: Month, daily: Daily) -> Seen:
@@ -88,15 +104,15 @@ def daily_as_judged(lake: Lake, verdict_id: int) -> Daily:
     return {(row.source, row.day): Used(row.octets, row.intervals) for row in rows}
 
 
-def keep(lake: Lake, seen: Seen, estimated: DataFrame, month: Month, verdict_id: int) -> None:
+def keep(lake: Lake, seen: Seen, use: Applied, month: Month, verdict_id: int) -> None:
     """Keep what was seen, and what factors were applied, for a month and the number of its verdict."""
     shared = {"usage_month": month.usage_month, "verdict_id": verdict_id}
     for table, rows in (
         (EVIDENCE_RECEIVED, received(seen.files, month)),
         (EVIDENCE_DAYS, _days(seen, month.usage_month)),
-        (EVIDENCE_FACTORS, factors_applied(estimated)),
+        (EVIDENCE_FACTORS, use.factors),
     ):
-        if found := [shared | dict(row) for row in rows]:
+        if found := [{name: (shared | dict(row))[name] for name in table.names} for row in rows]:
             lake.append_rows(table, found)
 
 
@@ -133,12 +149,23 @@ def _days(seen: Seen, usage_month: date) -> Iterator[Mapping[str, Any]]:
         }
 
 
-def factors_applied(estimated: DataFrame) -> list[dict[str, Any]]:
-    """Each factor of rows of ``estimated`` with what it was applied to and what came of it."""
-    keys = ("network", "component", "factor_id", "gco2e_per_unit", "is_national_default", "quantity_unit")
-    sums = estimated.groupBy(*keys).agg(
-        F.count_distinct("subscription_key").alias("subscriptions"),
+def applied(estimated: DataFrame) -> Applied:
+    """What the rows of ``estimated`` of a month are made of."""
+    # Without the rounding of estimate: the exact product must lie within half a unit of the last place.
+    distance = F.abs(F.col("quantity") * F.col("gco2e_per_unit") - F.col("gco2e").cast("decimal(35,23)"))
+    sums = estimated.groupBy(*_OF_FACTOR).agg(
         F.sum("quantity").cast("decimal(38,9)").alias("quantity"),
         F.sum("gco2e").cast("decimal(38,12)").alias("gco2e"),
+        F.count("*").alias("components"),
+        F.count_if(distance > F.lit(Decimal("0.0000000000005"))).alias("inexact"),
     )
-    return [row.asDict() for row in sums.collect()]
+    # Without amounts, since nearly every row is its own group: Spark would move and add up those of each.
+    subscriptions_of = estimated.select(*_OF_FACTOR, "subscription_key").distinct().groupBy(*_OF_FACTOR)
+    components_of = estimated.select("network", "component", *_OF_COMPONENT).distinct().groupBy("network")
+    distinct = F.count("*").alias("distinct")
+    counted = subscriptions_of.agg(distinct).unionByName(components_of.agg(distinct), allowMissingColumns=True).collect()
+    subscriptions = {tuple(row[name] for name in _OF_FACTOR): row.distinct for row in counted}
+    factors = [row.asDict() | {"subscriptions": subscriptions[tuple(row[name] for name in _OF_FACTOR)]} for row in sums.collect()]
+    components = {row.network: row.distinct for row in counted if row.component is None}
+    rows = {network: sum(row["components"] for row in factors if row["network"] == network) for network in components}
+    return Applied(factors, {network: rows[network] - number for network, number in components.items()})

@@ -108,8 +108,13 @@ class Lake:
             return self._rows_of_files(table, [])
         if is_latest:
             self._require_columns(table, [field.name for field in log.schema().fields])
-        rows = self._rows_of_files(table, files_that_may_hold(log, where))
-        return rows.where(meets(where)) if where else rows
+        return self._rows_of_files(table, files_that_may_hold(log, where)).where(meets(where))
+
+    def paths(self, table: Table, where: Where, version: int | None = None) -> list[str]:
+        """Paths under the table of the data files that may hold such rows, now or as of a version; at -1 there is no table."""
+        with _redacted(table):
+            log = None if version == -1 else log_of(self.path(table), version)
+            return [] if log is None else files_that_may_hold(log, where)
 
     def _rows_of_files(self, table: Table, paths: Sequence[str]) -> DataFrame:
         """Rows of data files under the table, by Spark's own reader of Parquet."""
@@ -210,13 +215,20 @@ class Lake:
         conformed = _conform(table, frame)
         with _redacted(table):
             log = self._log(table)
-            written = self._written(table, conformed)
-            if not written:
-                raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
-            if any(file.partition != {name: str(value) for name, value in replaced.items()} for file in written):
-                raise LakeError(f"{table.name}: refused by the rule no row of another month")
-            self._commit(log, table, written, replaced=replaced)
-        return sum(file.rows for file in written)
+            return self._replace(log, table, self._written(table, conformed), replaced)
+
+    def replace_files(self, table: Table, files: Sequence[DataFile], usage_month: date) -> int:
+        """As ``replace_month``, by files that are written; whoever wrote them answers for the rules, as of ``commit``."""
+        with _redacted(table):
+            return self._replace(self._log(table), table, files, in_month(usage_month))
+
+    def _replace(self, log: DeltaTable, table: Table, files: Sequence[DataFile], replaced: Where) -> int:
+        if not files:
+            raise EmptyMonthError(f"{table.name} of {replaced['usage_month']:%Y-%m} would be empty: the month is left as it was")
+        if any(file.partition != {name: str(value) for name, value in replaced.items()} for file in files):
+            raise LakeError(f"{table.name}: refused by the rule no row of another month")
+        self._commit(log, table, files, replaced=replaced)
+        return sum(file.rows for file in files)
 
     def _log(self, table: Table) -> DeltaTable:
         """The log of a table, which is made if it is not there."""
@@ -273,11 +285,6 @@ class Lake:
     def _delta(self, table: Table) -> SparkDeltaTable:
         return SparkDeltaTable.forPath(self.spark, self.path(table))
 
-    def files_of_month(self, table: Table, usage_month: date) -> list[str]:
-        """Addresses of the Parquet files that hold a month of a table that is partitioned by month."""
-        with _redacted(table):
-            return list(self.read(table, in_month(usage_month)).inputFiles())
-
 
 def in_month(usage_month: date, **within: int) -> dict[str, Any]:
     """The rows that are of the month, and of the values given for other columns, such as ``revision=2``."""
@@ -287,7 +294,8 @@ def in_month(usage_month: date, **within: int) -> dict[str, Any]:
 def meets(where: Where) -> Column:
     """Whether a row is so."""
     ranges = [(F.col(name), *delta_log.ends(wanted)) for name, wanted in where.items()]
-    return reduce(Column.__and__, [c == F.lit(a) if a == b else c.between(F.lit(a), F.lit(b)) for c, a, b in ranges])
+    met = [c == F.lit(a) if a == b else c.between(F.lit(a), F.lit(b)) for c, a, b in ranges]
+    return reduce(Column.__and__, met, F.lit(True))
 
 
 def _has_happened(log: DeltaTable, table: Table, number: int | None) -> bool:

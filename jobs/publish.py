@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,19 +14,21 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from factors.expression import DECIMAL_GIGABYTE
 from factors.registry import method_text
 from jobs import ledger, serving
+from jobs.data_files import FOUND, DataFile, TableWriter, data_file_batches
 from jobs.difference import corrections, total
 from jobs.lake import Lake, in_month
-from jobs.places import filesystem
 from jobs.postgres import connect
 from jobs.run import Refused, code_version, lock_hash
 from jobs.serving_schema import BESIDE, prepare
+from jobs.spark import in_tasks
 from jobs.verify import estimated_state, latest_verdict
 from jobs.workplace import Workplace
 from schemas.table import Table
@@ -121,7 +125,8 @@ def compose(estimated: DataFrame, revision: int, publication_id: int) -> DataFra
 def hashes(rows: DataFrame) -> dict[str, str]:
     """SHA-256 of the sorted rows: the same for the same rows in any order and any number of partitions.
 
-    Rows are hashed one by one, gathered by the first digits of their hash, sorted within, and hashed up.
+    Rows are hashed one by one, gathered by the first digits of their hash, sorted within, and hashed up: by Python, since Spark
+    sorts lists of so many groups twice over.
 
     Returns:
         ``rows_hash``, of whole rows, and ``figures_hash``, without keys, revision and publication: equal figures, equal hash.
@@ -134,8 +139,18 @@ def hashes(rows: DataFrame) -> dict[str, str]:
     each = F.array(
         *[F.struct(F.lit(n).alias("name"), F.sha2(F.concat_ws("\x1f", *c), 256).alias("row_hash")) for n, c in columns.items()]
     )
-    hashed = rows.select(F.inline(each)).groupBy("name", F.substring("row_hash", 1, _BUCKETS).alias("bucket"))
-    buckets = hashed.agg(F.sha2(F.concat_ws("", F.sort_array(F.collect_list("row_hash"))), 256).alias("bucket_hash"))
+
+    def of_buckets(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        hashes_of = defaultdict(list)
+        for batch in batches:
+            for name, bucket, row_hash in zip(*[column.to_pylist() for column in batch.columns], strict=True):
+                hashes_of[name, bucket].append(row_hash)
+        told = [(*of, hashlib.sha256("".join(sorted(some)).encode()).hexdigest()) for of, some in hashes_of.items()]
+        yield pa.RecordBatch.from_pylist([dict(zip(schema.names, row, strict=True)) for row in told], schema)
+
+    schema = pa.schema([(name, pa.string()) for name in ("name", "bucket", "bucket_hash")])
+    hashed = rows.select(F.inline(each)).select("name", F.substring("row_hash", 1, _BUCKETS).alias("bucket"), "row_hash")
+    buckets = hashed.repartition("bucket").mapInArrow(of_buckets, from_arrow_schema(schema))
     found = sorted((row.name, row.bucket, row.bucket_hash) for row in buckets.collect())
     together = {name: "".join(bucket_hash for of, _, bucket_hash in found if of == name) for name in columns}
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in together.items()}
@@ -154,11 +169,27 @@ def _replace_published(workplace: Workplace, erased: set[date]) -> set[date]:
     brought: set[date] = set()
     for usage_month, publication in ledger.current_by_month(workplace.lake).items():
         if _projected_id(workplace, usage_month) != publication.publication_id:
-            rows = _rows_of(workplace.lake, REVISIONS, usage_month, publication.publication_id)
-            if usage_month not in erased or not rows.isEmpty():
-                workplace.lake.replace_month(PUBLISHED, rows, usage_month)
+            files = _copied(workplace.lake, usage_month, publication.publication_id)
+            if files or usage_month not in erased:
+                workplace.lake.replace_files(PUBLISHED, files, usage_month)
                 brought.add(usage_month)
     return brought
+
+
+def _copied(lake: Lake, usage_month: date, publication_id: int) -> list[DataFile]:
+    """Rows of a publication as data files of ``published``, which has the columns and the rules that they were written by."""
+    place, copied = lake.path(REVISIONS), lake.path(PUBLISHED)
+    paths = lake.paths(REVISIONS, in_month(usage_month, publication_id=publication_id))
+
+    def copy(number: int) -> pa.RecordBatch:
+        writer = TableWriter(PUBLISHED, copied)
+        for rows in data_file_batches(place, paths[number], REVISIONS):
+            kept = rows.filter(pc.equal(rows["publication_id"], publication_id))
+            writer.write({name: kept[name] for name in PUBLISHED.names})
+        return pa.RecordBatch.from_pylist([{"found": json.dumps([file.as_json() for file in writer.close()])}], FOUND)
+
+    found = in_tasks(lake.spark, len(paths), copy, FOUND).collect()
+    return [DataFile(**file) for row in found for file in json.loads(row.found)]
 
 
 def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
@@ -291,10 +322,10 @@ def _serve(workplace: Workplace, erased: set[date]) -> set[date]:
             serving.load_publication(
                 connection,
                 publication.asDict(),
-                _arrow_rows(workplace, REVISIONS, *of_publication),
+                _arrow_rows(workplace.lake, REVISIONS, *of_publication),
                 serving.Beside(
                     [(table, _beside(workplace.lake, table, publication)) for table in BESIDE],
-                    _arrow_rows(workplace, CORRECTIONS, *of_publication),
+                    _arrow_rows(workplace.lake, CORRECTIONS, *of_publication),
                     _method_texts(workplace, publication),
                 ),
                 left,
@@ -316,14 +347,8 @@ def _method_texts(workplace: Workplace, publication: Row) -> dict[tuple[str, str
     return {(method, language): method_text(folder, method, language) for method in methods for language in ("fr", "en")}
 
 
-def _arrow_rows(workplace: Workplace, table: Table, month: date, number: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a publication straight from the Parquet files of a table, in flat memory."""
-    for place in workplace.lake.files_of_month(table, month):
-        files, path = filesystem(place)
-        with files.open_input_file(path) as file:
-            for batch in pa.parquet.ParquetFile(file).iter_batches():
-                found = pa.Table.from_batches([batch])
-                found = found.filter(pa.compute.equal(found["publication_id"], number))
-                if "usage_month" not in found.column_names:  # a partition column need not be in the file
-                    found = found.append_column("usage_month", pa.repeat(pa.scalar(month, pa.date32()), len(found)))
-                yield from found.select(table.names).cast(table.arrow_schema).to_batches()
+def _arrow_rows(lake: Lake, table: Table, usage_month: date, publication_id: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a publication straight from the data files of a table, in flat memory."""
+    for path in lake.paths(table, in_month(usage_month, publication_id=publication_id)):
+        for rows in data_file_batches(lake.path(table), path, table):
+            yield rows.filter(pc.equal(rows["publication_id"], publication_id))

@@ -8,9 +8,8 @@ looked at exactly, by key and content; and only the data files that hold a repea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -29,47 +28,44 @@ from schemas.tables import READINGS, REJECTED, SUBSCRIPTIONS
 
 BEGINNING_OCTETS = 8
 """Octets of a record key that are compared first."""
+_ROW_BITS = np.uint64(24)
+"""Of these, as many bits give way to the number of the row, so that a key and its place are sorted as one number."""
+_ROW_MASK = (np.uint64(1) << _ROW_BITS) - np.uint64(1)
 _BUCKET_ROWS = 1 << 22
-_BROADCAST_ROWS = 1 << 20
 _POSITION = ("file_number", "record_ordinal", "interval_index", "month_part", "keys_part")
 _FIRST = ("file_number", "record_ordinal")
 _CARRIED = ("data_file", "row_index")
-_KEYS = pa.schema([("bucket", pa.int32()), ("is_new", pa.bool_()), ("keys", pa.binary())])
-_SUSPECTS = pa.schema([("beginning", pa.binary())])
+_PLACES = pa.schema([("data_file", pa.int32()), ("row_index", pa.int64())])
+_KEYS = pa.schema([("bucket", pa.int32()), ("data_file", pa.int32()), ("first_row", pa.int64()), ("keys", pa.binary())])
 
 
-def remove(lake: Lake, table: Table, files: Sequence[DataFile], existing: DataFrame, rejected: str) -> Iterator[dict[str, Any]]:
+def remove(
+    lake: Lake,
+    table: Table,
+    files: Sequence[DataFile],
+    before: Sequence[str],
+    counting: Callable[[DataFrame], DataFrame],
+    rejected: str,
+) -> Iterator[dict[str, Any]]:
     """Write data files anew that hold records that came before, or whose key came with other content.
 
     Args:
         lake: the lake.
         table: the table the files are for.
         files: data files that are not yet part of it.
-        existing: rows of the table that they may repeat.
+        before: paths of its data files whose rows they may repeat.
+        counting: of rows of the table, those that count; the new ones all do.
         rejected: where data files of ``rejected`` are written.
 
     Yields:
         Paths ``replaced``, data files ``accepted`` in their place and ``rejected`` with the duplicates, and ``duplicates``:
         records and octets of volume by file number.
     """
-    if not files:
-        return
-    # By hash, which Spark looks up several times faster; a record whose key begins otherwise is found to be no repeat.
-    suspects = _suspects(lake, table, files, existing).select(F.xxhash64("beginning").alias("beginning_hash")).persist()
-    count = suspects.count()
-    if count:
-        few = F.broadcast(suspects) if count < _BROADCAST_ROWS else suspects
-        beginning_hash = F.xxhash64(F.substring("record_key", 1, BEGINNING_OCTETS))
-        place = (F.col("_metadata.file_path").alias("data_file"), "_metadata.row_index")
-        keys = lake.read_files(table, files).select("record_key", *place)
-        found, old = (
-            frame.join(few, beginning_hash == F.col("beginning_hash"), "left_semi").drop("beginning_hash")
-            for frame in (keys, existing)
-        )
-        new = _rows_at(lake, table, found, len(files))
-        new, old = (frame.withColumn("content_hash", content_hash(table)) for frame in (new, old))
-        yield from _rewritten(lake, table, find_repeats(new, old, table), rejected, len(files))
-    suspects.unpersist()
+    if files:
+        paths = [*(file.path for file in files), *before]
+        suspects = counting(_rows_at(lake, table, paths, _suspects(lake, table, files, paths)))
+        hashed = suspects.withColumns({"content_hash": content_hash(table), "is_candidate": F.col("data_file") < len(files)})
+        yield from _rewritten(lake, table, find_repeats(hashed, table), rejected, paths[: len(files)])
 
 
 def content_hash(table: Table) -> Column:
@@ -78,15 +74,15 @@ def content_hash(table: Table) -> Column:
     return F.xxhash64(*[name for name in table.names if name not in where])
 
 
-def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> DataFrame:
+def find_repeats(rows: DataFrame, table: Table) -> DataFrame:
     """Records that were received before, or whose key came with other content.
 
     A true duplicate has equal times, so it lies in the same month and its parts can be compared one by one. A conflict is seen
     where both contents have octets in one month.
 
     Args:
-        candidates: new rows of the table with their ``content_hash``; may carry ``data_file`` and ``row_index``.
-        existing: rows that were there before, with their ``content_hash``.
+        rows: rows of the table with their ``content_hash``; ``is_candidate`` says which are new, the others were there before.
+            May carry ``data_file`` and ``row_index``.
         table: the table.
 
     Returns:
@@ -95,17 +91,13 @@ def find_repeats(candidates: DataFrame, existing: DataFrame, table: Table) -> Da
     """
     part = [name for name in ("interval_index", "month_part", "usage_month", "keys_from") if name in table.names]
     position = [name for name in _POSITION if name in table.names]
-    carried = [name for name in _CARRIED if name in candidates.columns]
-    columns = list(dict.fromkeys(["record_key", *part, "content_hash", *position]))
-    old = existing.where("record_key IS NOT NULL").select(*columns, F.lit(False).alias("is_candidate"))
-    new = candidates.where("record_key IS NOT NULL").select(*columns, *carried, F.lit(True).alias("is_candidate"))
-    both = old.unionByName(new, allowMissingColumns=True)
+    carried = [name for name in _CARRIED if name in rows.columns]
     # Conflicting content may be split at the month end where the other is not: parts are compared only where contents are equal.
     same_key = Window.partitionBy("record_key", *[name for name in part if name != "month_part"])
     same_content = Window.partitionBy("record_key", *part, "content_hash").orderBy(
         "is_candidate", "file_number", "record_ordinal"
     )
-    judged = both.select(
+    judged = rows.where("record_key IS NOT NULL").select(
         *position,
         *carried,
         "is_candidate",
@@ -129,86 +121,92 @@ def is_first_row(table: Table) -> Column:
     return F.lit(True) if table is READINGS else (F.col("interval_index") == 0) & (F.col("month_part") <= 1)
 
 
-def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], existing: DataFrame) -> DataFrame:
-    """Beginnings of record keys that occur more than once, at least once in the new files.
+def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], paths: Sequence[str]) -> DataFrame:
+    """Rows whose record keys begin alike, if one of them is in the new files, which the paths begin with.
 
     Returns:
-        ``beginning``, each once.
+        ``data_file``, the number of a path, and ``row_index``.
     """
     place = lake.path(table)
-    paths = [(file.path, True) for file in files] + [(_path_of(place, address), False) for address in existing.inputFiles()]
     workers = int(lake.spark.sparkContext.defaultParallelism)
     buckets = 1 << max(workers, sum(file.rows for file in files) // _BUCKET_ROWS).bit_length()
 
     def read(number: int) -> pa.RecordBatch:
-        path, is_new = paths[number]
-        keys = [_beginnings(rows["record_key"]) for rows in data_file_batches(place, path, table, ["record_key"])]
-        return _bucketed(np.concatenate([np.zeros(0, np.uint64), *keys]), is_new, buckets)
+        return _bucketed(data_file_batches(place, paths[number], table, ["record_key"]), number, buckets)
 
     def repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        found: dict[bool, list[npt.NDArray[np.uint64]]] = {True: [], False: []}
-        for rows in batches:
-            for is_new, keys in zip(rows["is_new"].to_pylist(), rows["keys"], strict=True):
-                found[is_new].append(np.frombuffer(keys.as_buffer(), np.uint64))
-        new = np.sort(np.concatenate([np.zeros(0, np.uint64), *found[True]]))
-        again = new[1:][new[1:] == new[:-1]]
-        before = [new[np.isin(new, keys)] for keys in found[False]]
-        yield pa.RecordBatch.from_arrays([_octets(np.unique(np.concatenate([again, *before])))], schema=_SUSPECTS)
+        parts = [(of, np.frombuffer(of["keys"], np.uint64)) for rows in batches for of in rows.to_pylist()]
+        new, before = ([keys >> _ROW_BITS for of, keys in parts if (of["data_file"] < len(files)) is n] for n in (True, False))
+        sought = _repeated(new, before)
+        for of, keys in parts:
+            found = keys[_is_among(keys >> _ROW_BITS, sought)] & _ROW_MASK
+            data_files = pa.repeat(pa.scalar(of["data_file"], pa.int32()), len(found))
+            yield pa.RecordBatch.from_arrays([data_files, pa.array(found.astype(np.int64) + of["first_row"])], schema=_PLACES)
 
     keys = in_tasks(lake.spark, len(paths), read, _KEYS)
-    return keys.repartition(buckets, "bucket").mapInArrow(repeated, from_arrow_schema(_SUSPECTS))
+    return keys.repartitionById(buckets, "bucket").mapInArrow(repeated, from_arrow_schema(_PLACES))
 
 
-def _beginnings(record_keys: pa.BinaryArray) -> npt.NDArray[np.uint64]:
-    """The first octets of the record keys that are there, each as one number."""
-    keys = record_keys.drop_null().cast(pa.binary(2 * BEGINNING_OCTETS))
-    octets = keys.buffers()[1] if len(keys) else b""
-    return np.frombuffer(octets, np.uint64)[keys.offset * 2 :: 2][: len(keys)].copy()
+def _bucketed(batches: Iterable[pa.RecordBatch], data_file: int, buckets: int) -> pa.RecordBatch:
+    """The record keys of a data file, sorted, in a row for each bucket of their values."""
+    beginnings, rows = _beginnings(batches)
+    found = []
+    for first_row in range(0, int(rows[-1]) + 1 if len(rows) else 0, 1 << int(_ROW_BITS)):
+        some = slice(*np.searchsorted(rows, [first_row, first_row + (1 << int(_ROW_BITS))]))
+        keys = np.sort((beginnings[some] & ~_ROW_MASK) | (rows[some] - first_row).astype(np.uint64))
+        ends = np.arange(1, buckets, dtype=np.uint64) << np.uint64(64 - (buckets - 1).bit_length())
+        parts = np.split(keys, np.searchsorted(keys, ends))
+        found += [(bucket, data_file, first_row, part.tobytes()) for bucket, part in enumerate(parts)]
+    columns = list(zip(*found, strict=True)) or [()] * len(_KEYS)
+    return pa.RecordBatch.from_arrays([pa.array(of, kind) for of, kind in zip(columns, _KEYS.types, strict=True)], schema=_KEYS)
 
 
-def _bucketed(beginnings: npt.NDArray[np.uint64], is_new: bool, buckets: int) -> pa.RecordBatch:
-    """Beginnings of record keys, sorted, in a row for each bucket of their values."""
-    values = np.sort(beginnings)
-    ends = np.searchsorted(values, np.arange(1, buckets, dtype=np.uint64) << np.uint64(64 - (buckets - 1).bit_length()))
-    parts = np.split(values, ends)
-    columns = [
-        pa.array(np.arange(buckets, dtype=np.int32)),
-        pa.repeat(is_new, buckets),
-        pa.array([part.tobytes() for part in parts]),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=_KEYS)
+def _beginnings(batches: Iterable[pa.RecordBatch]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The first octets of the record keys that are there, each as one number, and the rows that they are in."""
+    beginnings, rows, first = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
+    for batch in batches:
+        record_keys = batch["record_key"]
+        keys = record_keys.drop_null().cast(pa.binary(2 * BEGINNING_OCTETS))
+        octets = keys.buffers()[1] if len(keys) else b""
+        beginnings.append(np.frombuffer(octets, ">u8")[keys.offset * 2 :: 2][: len(keys)].astype(np.uint64))
+        rows.append(first + np.flatnonzero(record_keys.is_valid().to_numpy(zero_copy_only=False)))
+        first += len(record_keys)
+    return np.concatenate(beginnings), np.concatenate(rows)
 
 
-def _octets(beginnings: npt.NDArray[np.uint64]) -> pa.BinaryArray:
-    fixed = pa.Array.from_buffers(pa.binary(BEGINNING_OCTETS), len(beginnings), [None, pa.py_buffer(beginnings.tobytes())])
-    return fixed.cast(pa.binary())
+def _repeated(new: Sequence[npt.NDArray[np.uint64]], before: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
+    """Of new keys those that stand twice, or are among those before; sorted, each once."""
+    keys = np.sort(np.concatenate([np.zeros(0, np.uint64), *new]))
+    return np.unique(np.concatenate([keys[1:][keys[1:] == keys[:-1]], *[keys[_is_among(keys, old)] for old in before]]))
 
 
-def _rows_at(lake: Lake, table: Table, found: DataFrame, files: int) -> DataFrame:
-    """Rows of data files at some places, with their ``data_file`` and ``row_index``.
+def _is_among(keys: npt.NDArray[np.uint64], some: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which of the keys are among some; both are sorted."""
+    if not len(some):
+        return np.zeros(len(keys), bool)
+    found: npt.NDArray[np.bool_] = some[np.minimum(np.searchsorted(some, keys), len(some) - 1)] == keys
+    return found
 
-    Spark reads the keys of every row to find them; whole rows it would take several times as long to read as Arrow.
-    """
+
+def _rows_at(lake: Lake, table: Table, paths: Sequence[str], places: DataFrame) -> DataFrame:
+    """Rows of data files at some places, with their ``data_file`` and ``row_index``."""
     place = lake.path(table)
-    schema = pa.schema([*table.arrow_schema, ("data_file", pa.string()), ("row_index", pa.int64())])
+    schema = pa.schema([*table.arrow_schema, *_PLACES])
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for address, places in _by_file(batches):
-            for rows, here, at in _beside(place, _path_of(place, address), table, places):
+        for number, found in _of_data_file(batches):
+            for rows, here, at in _beside(place, paths[number], table, found):
                 carried = [here[name].combine_chunks() for name in _CARRIED]
                 yield pa.RecordBatch.from_arrays([*rows.take(pa.array(at)), *carried], schema=schema)
 
-    places = found.select(*_CARRIED).repartition(files, "data_file")
-    return places.mapInArrow(read, from_arrow_schema(schema))
+    return places.repartitionById(len(paths), "data_file").mapInArrow(read, from_arrow_schema(schema))
 
 
-def _by_file(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of a task that are of each data file."""
-    some = list(batches)
-    if some:
-        rows = pa.Table.from_batches(some)
-        for address in pc.unique(rows["data_file"]).to_pylist():
-            yield address, rows.filter(pc.equal(rows["data_file"], address)).sort_by("row_index").combine_chunks()
+def _of_data_file(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of a task, which are of one data file, in its order; nothing if it has none."""
+    if some := [batch for batch in batches if len(batch)]:
+        rows = pa.Table.from_batches(some).sort_by("row_index").combine_chunks()
+        yield rows["data_file"][0].as_py(), rows
 
 
 def _beside(
@@ -222,22 +220,17 @@ def _beside(
         begin += len(rows)
 
 
-def _path_of(place: str, address: str) -> str:
-    """Path under the table of a data file that Spark names by its address."""
-    return unquote(address).partition(place.removeprefix("file://").rstrip("/") + "/")[2]
-
-
-def _rewritten(lake: Lake, table: Table, repeats: DataFrame, rejected: str, files: int) -> Iterator[dict[str, Any]]:
+def _rewritten(lake: Lake, table: Table, repeats: DataFrame, rejected: str, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     place = lake.path(table)
 
     def rewrite(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for address, of_file in _by_file(batches):
+        for number, of_file in _of_data_file(batches):
             writers = TableWriter(table, place), TableWriter(REJECTED, rejected)
-            found = _without_duplicates(table, _path_of(place, address), of_file, *writers)
+            found = _without_duplicates(table, paths[number], of_file, *writers)
             yield pa.RecordBatch.from_pylist([{"found": json.dumps(found)}], FOUND)
 
     columns = (*_CARRIED, *[f"duplicate_of_{name}" for name in _FIRST], "is_conflicting")
-    by_file = repeats.select(*columns, is_first_row(table).alias("is_first")).repartition(files, "data_file")
+    by_file = repeats.select(*columns, is_first_row(table).alias("is_first")).repartitionById(len(paths), "data_file")
     for row in by_file.mapInArrow(rewrite, from_arrow_schema(FOUND)).collect():
         yield json.loads(row.found)
 

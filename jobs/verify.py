@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from data_quality.judge import Measurement, judge, load
@@ -23,7 +22,7 @@ from jobs import evidence, ledger
 from jobs.assumed import expired_hypotheses, unfrozen_factors
 from jobs.batches import AsOf
 from jobs.completeness import Gap, gaps
-from jobs.evidence import Daily, Seen
+from jobs.evidence import Applied, Daily, Seen
 from jobs.lake import in_month, rows_that_break_rules
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.legal_calendar import months_before
@@ -57,13 +56,14 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
     counted = AsOf.now(lake).at(state["batch_cutoff"])
     month, revision = workplace.month(usage_month), state["revision"]
     seen = evidence.see(counted, month, _daily(workplace, counted, usage_month, revision))
-    measurements = _measurements(workplace, counted, usage_month, revision, seen)
+    use = evidence.applied(lake.read(ESTIMATED, in_month(usage_month, revision=revision)))
+    measurements = _measurements(workplace, counted, usage_month, revision, seen, use)
     title = revision_name(usage_month, revision)
     passed = judge(measurements, title, workplace.settings.data_docs / title)
     number = max((row.verdict_id for row in lake.small(VERDICTS)), default=0) + 1
     judged = [_evidence(m, ok, usage_month, number) for m, ok in zip(measurements, passed, strict=True)]
     lake.append_rows(EVIDENCE, judged)
-    evidence.keep(lake, seen, lake.read(ESTIMATED, in_month(usage_month, revision=revision)), month, number)
+    evidence.keep(lake, seen, use, month, number)
     failed = [m for m, ok in zip(measurements, passed, strict=True) if not ok]
     blocking = [m for m in failed if m.is_blocking]
     verdict = {
@@ -102,7 +102,9 @@ def _daily(workplace: Workplace, counted: AsOf, usage_month: date, revision: int
     return evidence.daily_usage(records, workplace.settings.legal_timezone.key)
 
 
-def _measurements(workplace: Workplace, counted: AsOf, usage_month: date, revision: int, seen: Seen) -> list[Measurement]:
+def _measurements(
+    workplace: Workplace, counted: AsOf, usage_month: date, revision: int, seen: Seen, use: Applied
+) -> list[Measurement]:
     lake, rules = workplace.lake, read_rules()
     subscribed = lake.read(SUBSCRIBED, in_month(usage_month, revision=revision))
     active = subscribed.groupBy("network", "brand").count().collect()
@@ -119,7 +121,7 @@ def _measurements(workplace: Workplace, counted: AsOf, usage_month: date, revisi
         *_sequences(workplace),
         *_counted_by_totals(workplace, usage_month, counted.cutoff),
         *_days(workplace, seen.daily, usage_month),
-        *_reconciled(workplace, seen.octets, (usage_month, revision), subscriptions, brands),
+        *_reconciled(workplace, seen.octets, use, (usage_month, revision), subscriptions, brands),
         *_assumed(named),
     ]
     measurements = []
@@ -194,6 +196,7 @@ def _days(workplace: Workplace, daily: Daily, usage_month: date) -> Found:
 def _reconciled(
     workplace: Workplace,
     received_octets: int,
+    use: Applied,
     state: tuple[date, int],
     subscriptions: Mapping[str, int],
     brands: Collection[str],
@@ -212,24 +215,23 @@ def _reconciled(
     yield "octets_lost_in_metering", EVERY_NETWORK, received_octets - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
     counted, before = _counted_octets(workplace, *state, brands), _published_before(workplace, state[0])
-    for network, row in _components(lake.read(ESTIMATED, here)).items():
+    for network, row in _by_network(use):
         active = subscriptions.get(network, 0)
         yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * DECIMAL_GIGABYTE)
         yield "subscriptions_without_component", network, active - row.subscriptions
-        yield "repeated_components", network, row.components - row.distinct_components
+        yield "repeated_components", network, use.repeated[network]
         yield "inexact_products", network, row.inexact
-        exact = (Decimal(amount) for amount in (row.gigabytes, row.volume_gco2e, row.gco2e))
-        for name, ratio in ratios(active, *exact).items():
+        for name, ratio in ratios(active, row.gigabytes, row.volume_gco2e, row.gco2e).items():
             yield name, network, ratio
         yield from _against_before(before.get(network), network, row, active)
 
 
-def _against_before(before: Any, network: str, row: Any, active: int) -> Found:
+def _against_before(before: Any, network: str, row: _Estimated, active: int) -> Found:
     """Means of a month over those of the month before; None where there is nothing to compare with."""
     gigabytes = before and active and Decimal(before.octets) / before.subscriptions / DECIMAL_GIGABYTE
-    yield "gigabytes_against_month_before", network, Decimal(row.gigabytes) / active / gigabytes if gigabytes else None
+    yield "gigabytes_against_month_before", network, row.gigabytes / active / gigabytes if gigabytes else None
     grams = before and active and Decimal(before.gco2e) / before.subscriptions
-    yield "gco2e_against_month_before", network, Decimal(row.gco2e) / active / grams if grams else None
+    yield "gco2e_against_month_before", network, row.gco2e / active / grams if grams else None
 
 
 def _published_before(workplace: Workplace, usage_month: date) -> dict[str, Any]:
@@ -261,28 +263,35 @@ def _counted_octets(workplace: Workplace, usage_month: date, revision: int, bran
     return counted
 
 
-def _components(estimated: DataFrame) -> dict[str, Any]:
-    is_volume = F.col("component") == "volume"
-    # Without the rounding of estimate: the exact product must lie within half a unit of the last place.
-    distance = F.abs(F.col("quantity") * F.col("gco2e_per_unit") - F.col("gco2e").cast("decimal(35,23)"))
-    nothing = F.lit(Decimal(0))
-    # A row for each component first, so that those that stand twice are counted without a second look at all of them.
-    each = estimated.groupBy("network", "subscription_key", "component", "access_technology", "roaming_zone").agg(
-        F.count("*").alias("rows"),
-        F.sum("quantity").alias("quantity"),
-        F.sum("gco2e").alias("gco2e"),
-        F.count_if(distance > F.lit(Decimal("0.0000000000005"))).alias("inexact"),
-    )
-    rows = each.groupBy("network").agg(
-        F.sum(F.when(is_volume, F.col("quantity")).otherwise(nothing)).alias("gigabytes"),
-        F.sum(F.when(is_volume, F.lit(0)).otherwise(F.col("rows"))).alias("subscriptions"),
-        F.sum("rows").alias("components"),
-        F.count("*").alias("distinct_components"),
-        F.sum("inexact").alias("inexact"),
-        F.sum("gco2e").alias("gco2e"),
-        F.sum(F.when(is_volume, F.col("gco2e")).otherwise(nothing)).alias("volume_gco2e"),
-    )
-    return {row.network: row for row in rows.collect()}
+class _Estimated(NamedTuple):
+    """What was estimated of a network."""
+
+    components: int
+    subscriptions: int
+    inexact: int
+    gigabytes: Decimal
+    volume_gco2e: Decimal
+    gco2e: Decimal
+
+
+def _by_network(use: Applied) -> Iterator[tuple[str, _Estimated]]:
+    with localcontext() as exact:
+        exact.prec = 60
+        for network in sorted({row["network"] for row in use.factors}):
+            rows = [row for row in use.factors if row["network"] == network]
+            volumes = [row for row in rows if row["component"] == "volume"]
+            components = sum(row["components"] for row in rows)
+            yield (
+                network,
+                _Estimated(
+                    components,
+                    components - sum(row["components"] for row in volumes),
+                    sum(row["inexact"] for row in rows),
+                    sum((row["quantity"] for row in volumes), Decimal(0)),
+                    sum((row["gco2e"] for row in volumes), Decimal(0)),
+                    sum((row["gco2e"] for row in rows), Decimal(0)),
+                ),
+            )
 
 
 def _evidence(measurement: Measurement, passed: bool, usage_month: date, verdict_id: int) -> dict[str, Any]:

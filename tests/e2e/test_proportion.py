@@ -55,9 +55,9 @@ def test_a_file_is_compared_only_with_data_of_its_own_time(settings, run, monkey
     compared: list[list[str]] = []
     remove = accept.repeats.remove
 
-    def watched(lake, table, files, existing, rejected):
-        compared.append(existing.inputFiles())
-        return remove(lake, table, files, existing, rejected)
+    def watched(lake, table, files, before, counting, rejected):
+        compared.append(before)
+        return remove(lake, table, files, before, counting, rejected)
 
     monkeypatch.setattr(accept.repeats, "remove", watched)
     for number, day in ((3, "20261010"), (4, "20261210"), (5, "20261203")):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pyspark.sql import Row
 
-from jobs.evidence import Seen, Used, _days, daily_usage, factors_applied, received
+from jobs.evidence import Seen, Used, _days, applied, daily_usage, received
 from jobs.meter import Month
 from schemas.tables import ACCEPTED, ESTIMATED, EVIDENCE_FACTORS, EVIDENCE_RECEIVED, FILE_BALANCES
 from tests.conftest import rows, table_of
@@ -105,8 +105,32 @@ def test_factors_are_told_with_what_they_were_applied_to(spark):
         """,
     )
 
-    found = {row["factor_id"]: row for row in factors_applied(estimated)}
+    use = applied(estimated)
 
+    found = {row["factor_id"]: row for row in use.factors}
     assert (found["A"]["subscriptions"], found["A"]["quantity"], found["A"]["gco2e"]) == (2, 4, Decimal("49.2"))
     assert (found["B"]["subscriptions"], found["B"]["quantity"], found["B"]["gco2e"]) == (1, 1, 475)
-    assert set(found["A"]) == set(EVIDENCE_FACTORS.names) - {"usage_month", "verdict_id"}
+    assert (found["A"]["components"], found["B"]["components"]) == (3, 1)
+    assert set(found["A"]) - {"components", "inexact"} == set(EVIDENCE_FACTORS.names) - {"usage_month", "verdict_id"}
+    assert use.repeated == {"mobile": 0}
+
+
+@pytest.mark.spark
+def test_a_component_that_stands_twice_and_a_product_that_is_none_are_told(spark):
+    estimated = rows(
+        spark,
+        ESTIMATED,
+        """
+        | subscription_key | network | component    | access_technology | factor_id | gco2e_per_unit | quantity | quantity_unit      | gco2e          |
+        | ana              | mobile  | volume       | 4g                | A         | 12.3           | 2        | GB                 | 24.6           |
+        | ana              | mobile  | volume       | 4g                | A2        | 12.3           | 1        | GB                 | 12.3           |
+        | ben              | mobile  | volume       | 4g                | A         | 12.3           | 1        | GB                 | 12.300000000001 |
+        | cy               | fixed   | subscription |                   | B         | 4.1            | 1        | subscription-month | 4.1            |
+        | cy               | fixed   | subscription |                   | B         | 4.1            | 1        | subscription-month | 4.1            |
+        """,
+    )
+
+    use = applied(estimated)
+
+    assert use.repeated == {"mobile": 1, "fixed": 1}
+    assert {row["factor_id"]: row["inexact"] for row in use.factors} == {"A": 1, "A2": 0, "B": 0}

@@ -135,7 +135,7 @@ def test_a_month_is_replaced_whole_and_an_empty_or_foreign_frame_leaves_it_as_it
 
     assert subscriptions(lake, METERED) == {("2026-10", "ben"), ("2026-11", "cy")}
     assert lake.version(METERED) == version
-    assert len(lake.files_of_month(METERED, OCTOBER)) == 1
+    assert len(lake.paths(METERED, {"usage_month": OCTOBER})) == 1
 
 
 def test_a_revision_is_replaced_within_its_month_and_the_others_stay(spark, lake):

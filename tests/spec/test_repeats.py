@@ -14,9 +14,13 @@ NOTHING = "| record_key |"
 
 def repeats(spark, candidates: str, existing: str = NOTHING, table=ACCEPTED) -> dict[tuple[int, ...], tuple[int | None, bool]]:
     """By (file, ordinal, part): the delivery it repeats, and whether its key came with other content."""
+    from pyspark.sql import functions as F
+
     from jobs.repeats import find_repeats
 
-    found = find_repeats(rows(spark, hashed(table), candidates), rows(spark, hashed(table), existing), table).collect()
+    new, old = (rows(spark, hashed(table), text) for text in (candidates, existing))
+    both = new.withColumn("is_candidate", F.lit(True)).unionByName(old.withColumn("is_candidate", F.lit(False)))
+    found = find_repeats(both, table).collect()
     part = ("month_part",) if table is ACCEPTED else ()
     judged = {
         tuple(row[name] for name in ("file_number", "record_ordinal", *part)): (row.duplicate_of_file_number, row.is_conflicting)
