@@ -1,8 +1,9 @@
 """Once: the same content under the same key is a duplicate, other content a conflict. Found on narrow keys of written data.
 
 A shuffle of every record costs more than reading it, and hardly any record comes twice. So first the beginnings of the record
-keys are compared: eight octets each, as sorted arrays that Spark moves by the thousand as one value. What is repeated there is
-looked at exactly, by key and content; and only the data files that hold a repeat are written anew.
+keys are compared: forty bits each, with the number of the row in the other twenty-four of one number, as sorted arrays that Spark
+moves by the thousand as one value. The rows that are found to begin alike are read and looked at exactly, by key and content; and
+only the data files that hold a repeat are written anew.
 """
 
 from __future__ import annotations
@@ -26,10 +27,9 @@ from jobs.spark import in_tasks
 from schemas.table import Table
 from schemas.tables import READINGS, REJECTED, SUBSCRIPTIONS
 
-BEGINNING_OCTETS = 8
-"""Octets of a record key that are compared first."""
+_KEY_OCTETS = 16
 _ROW_BITS = np.uint64(24)
-"""Of these, as many bits give way to the number of the row, so that a key and its place are sorted as one number."""
+"""Of the first eight octets of a key, as many bits give way to the number of its row."""
 _ROW_MASK = (np.uint64(1) << _ROW_BITS) - np.uint64(1)
 _BUCKET_ROWS = 1 << 22
 _POSITION = ("file_number", "record_ordinal", "interval_index", "month_part", "keys_part")
@@ -166,7 +166,7 @@ def _beginnings(batches: Iterable[pa.RecordBatch]) -> tuple[npt.NDArray[np.uint6
     beginnings, rows, first = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
     for batch in batches:
         record_keys = batch["record_key"]
-        keys = record_keys.drop_null().cast(pa.binary(2 * BEGINNING_OCTETS))
+        keys = record_keys.drop_null().cast(pa.binary(_KEY_OCTETS))
         octets = keys.buffers()[1] if len(keys) else b""
         beginnings.append(np.frombuffer(octets, ">u8")[keys.offset * 2 :: 2][: len(keys)].astype(np.uint64))
         rows.append(first + np.flatnonzero(record_keys.is_valid().to_numpy(zero_copy_only=False)))

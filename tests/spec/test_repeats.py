@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from schemas.tables import ACCEPTED, SUBSCRIPTIONS
 from tests.conftest import hashed, rows
-
-pytestmark = pytest.mark.spark
 
 NOTHING = "| record_key |"
 
@@ -30,6 +32,39 @@ def repeats(spark, candidates: str, existing: str = NOTHING, table=ACCEPTED) -> 
     return judged
 
 
+def test_a_key_is_moved_with_the_row_that_it_is_in(monkeypatch):
+    from jobs import repeats
+
+    keys = [None if n % 7 == 3 else hashlib.md5(b"%d" % (n // 2)).digest() for n in range(100)]
+    batches = [pa.RecordBatch.from_pydict({"record_key": pa.array(keys[n : n + 17], pa.binary())}) for n in range(0, 100, 17)]
+    for bits in (5, 24):  # a file of a hundred rows in four parts, and in one
+        monkeypatch.setattr(repeats, "_ROW_BITS", np.uint64(bits))
+        monkeypatch.setattr(repeats, "_ROW_MASK", np.uint64((1 << bits) - 1))
+
+        moved = repeats._bucketed(batches, 9, 8).to_pylist()
+
+        found = {}
+        for row in moved:
+            numbers = np.frombuffer(row["keys"], np.uint64).tolist()
+            assert numbers == sorted(numbers)
+            assert {number >> 61 for number in numbers} <= {row["bucket"]}
+            found |= {row["first_row"] + number % (1 << bits): number >> bits for number in numbers}
+        assert {row["data_file"] for row in moved} == {9}
+        assert found == {n: int.from_bytes(key[:8], "big") >> bits for n, key in enumerate(keys) if key}
+
+
+def test_keys_are_sought_that_stand_twice_or_were_there_before():
+    from jobs.repeats import _is_among, _repeated
+
+    new, before = [[1, 2, 9], [2, 3, 5], []], [[0, 3, 4], [7, 9], []]
+    sought = _repeated(*([np.array(keys, np.uint64) for keys in some] for some in (new, before)))
+
+    assert sought.tolist() == [2, 3, 9], "4 and 7 stand only where nothing is new"
+    assert _is_among(np.array([0, 2, 4, 9, 11], np.uint64), sought).tolist() == [False, True, False, True, False]
+    assert _repeated([], []).tolist() == []
+
+
+@pytest.mark.spark
 def test_a_record_delivered_twice_counts_where_it_came_first(spark):
     found = repeats(
         spark,
@@ -61,6 +96,7 @@ def test_a_record_delivered_twice_counts_where_it_came_first(spark):
     }
 
 
+@pytest.mark.spark
 def test_a_key_with_other_content_is_kept_and_flagged(spark):
     found = repeats(
         spark,
@@ -84,6 +120,7 @@ def test_a_key_with_other_content_is_kept_and_flagged(spark):
     assert found == {(7, 1, 0): (None, True), (7, 2, 0): (None, True), (7, 3, 0): (None, True), (7, 4, 0): (3, True)}
 
 
+@pytest.mark.spark
 def test_the_parts_of_a_split_record_do_not_repeat_each_other_but_are_repeated_one_by_one(spark):
     header = "| record_key | usage_month | month_part | content_hash | file_number | record_ordinal |"
     first = """
@@ -96,6 +133,7 @@ def test_the_parts_of_a_split_record_do_not_repeat_each_other_but_are_repeated_o
     assert repeats(spark, header + second, header + first) == {(7, 1, 1): (3, False), (7, 1, 2): (3, False)}
 
 
+@pytest.mark.spark
 def test_records_without_a_key_in_the_lake_repeat_nothing(spark):
     found = repeats(
         spark,
@@ -113,6 +151,7 @@ def test_records_without_a_key_in_the_lake_repeat_nothing(spark):
     assert found == {}
 
 
+@pytest.mark.spark
 def test_an_assignment_exported_again_is_a_duplicate_and_a_changed_one_a_correction(spark):
     found = repeats(
         spark,
@@ -132,6 +171,7 @@ def test_an_assignment_exported_again_is_a_duplicate_and_a_changed_one_a_correct
     assert found == {(7, 1): (3, False), (7, 2): (None, True)}
 
 
+@pytest.mark.spark
 def test_an_assignment_under_other_keys_is_neither_a_duplicate_nor_a_conflict(spark):
     found = repeats(
         spark,
@@ -150,6 +190,7 @@ def test_an_assignment_under_other_keys_is_neither_a_duplicate_nor_a_conflict(sp
     assert found == {(7, 1): (3, False)}
 
 
+@pytest.mark.spark
 def test_a_record_within_the_month_conflicts_with_one_of_its_key_that_straddles_the_months_end(spark):
     found = repeats(
         spark,
@@ -184,6 +225,7 @@ OTHER = {
 
 
 @pytest.mark.parametrize("table", [ACCEPTED, SUBSCRIPTIONS], ids=lambda table: table.name)
+@pytest.mark.spark
 def test_the_content_of_a_record_is_all_it_says_and_nothing_of_where_it_was_read(spark, table):
     from jobs.repeats import content_hash
 
