@@ -412,9 +412,9 @@ class _Reading:
         is_refused = (F.col("record_ordinal") > 0) & (F.col("reason") != DUPLICATE)
         refused = {"rejected": F.count_if(is_refused)}
         written = [(self.table, self.accepted, amounts), (REJECTED, self.rejected, refused)]
-        counts = [_counts_by_file(lake, table, files, counts) for table, files, counts in written if files]
-        if counts:
-            for row in collected(reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), counts)):
+        frames = [_counts_by_file(lake, table, files, counts) for table, files, counts in written if files]
+        if frames:
+            for row in collected(reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)):
                 found.setdefault(row.file_number, {}).update({n: value for n, value in row.asDict().items() if value is not None})
         for number, counted in self.duplicates.items():
             found.setdefault(number, {}).update(counted)

@@ -112,8 +112,8 @@ def keep(lake: Lake, seen: Seen, use: Applied, month: Month, verdict_id: int) ->
         (EVIDENCE_DAYS, _days(seen, month.usage_month)),
         (EVIDENCE_FACTORS, use.factors),
     ):
-        if found := [{name: (shared | dict(row))[name] for name in table.names} for row in rows]:
-            lake.append_rows(table, found)
+        if found := [shared | dict(row) for row in rows]:
+            lake.append_rows(table, [{name: row[name] for name in table.names} for row in found])
 
 
 def octets_by_day(daily: Daily, source: str, usage_month: date) -> list[int]:

@@ -103,7 +103,7 @@ class Lake:
         return kept[asked]
 
     def _rows(self, table: Table, version: int, where: Where, is_latest: bool) -> DataFrame:
-        log = log_of(self.path(table), version) if version >= 0 else None
+        log = self._log_as_of(table, version)
         if log is None:
             return self._rows_of_files(table, [])
         if is_latest:
@@ -113,8 +113,12 @@ class Lake:
     def paths(self, table: Table, where: Where, version: int | None = None) -> list[str]:
         """Paths under the table of the data files that may hold such rows, now or as of a version; at -1 there is no table."""
         with _redacted(table):
-            log = None if version == -1 else log_of(self.path(table), version)
+            log = self._log_as_of(table, version)
             return [] if log is None else files_that_may_hold(log, where)
+
+    def _log_as_of(self, table: Table, version: int | None) -> DeltaTable | None:
+        """The log, now or as of a version; none as of -1, before the table."""
+        return None if version == -1 else log_of(self.path(table), version)
 
     def _rows_of_files(self, table: Table, paths: Sequence[str]) -> DataFrame:
         """Rows of data files under the table, by Spark's own reader of Parquet."""

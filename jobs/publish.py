@@ -145,8 +145,11 @@ def hashes(rows: DataFrame) -> dict[str, str]:
         for batch in batches:
             for name, bucket, row_hash in zip(*[column.to_pylist() for column in batch.columns], strict=True):
                 hashes_of[name, bucket].append(row_hash)
-        told = [(*of, hashlib.sha256("".join(sorted(some)).encode()).hexdigest()) for of, some in hashes_of.items()]
-        yield pa.RecordBatch.from_pylist([dict(zip(schema.names, row, strict=True)) for row in told], schema)
+        found = [
+            {"name": name, "bucket": bucket, "bucket_hash": hashlib.sha256("".join(sorted(some)).encode()).hexdigest()}
+            for (name, bucket), some in hashes_of.items()
+        ]
+        yield pa.RecordBatch.from_pylist(found, schema)
 
     schema = pa.schema([(name, pa.string()) for name in ("name", "bucket", "bucket_hash")])
     hashed = rows.select(F.inline(each)).select("name", F.substring("row_hash", 1, _BUCKETS).alias("bucket"), "row_hash")

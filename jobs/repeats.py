@@ -135,13 +135,16 @@ def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], paths: Sequen
         return _bucketed(data_file_batches(place, paths[number], table, ["record_key"]), number, buckets)
 
     def repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        parts = [(of, np.frombuffer(of["keys"], np.uint64)) for rows in batches for of in rows.to_pylist()]
-        new, before = ([keys >> _ROW_BITS for of, keys in parts if (of["data_file"] < len(files)) is n] for n in (True, False))
+        parts = []
+        for of in (row for rows in batches for row in rows.to_pylist()):
+            numbers = np.frombuffer(of["keys"], np.uint64)
+            parts.append((of["data_file"], of["first_row"], numbers & _ROW_MASK, numbers >> _ROW_BITS))
+        new, before = ([keys for number, *_, keys in parts if (number < len(files)) is there] for there in (True, False))
         sought = _repeated(new, before)
-        for of, keys in parts:
-            found = keys[_is_among(keys >> _ROW_BITS, sought)] & _ROW_MASK
-            data_files = pa.repeat(pa.scalar(of["data_file"], pa.int32()), len(found))
-            yield pa.RecordBatch.from_arrays([data_files, pa.array(found.astype(np.int64) + of["first_row"])], schema=_PLACES)
+        for number, first_row, rows, keys in parts:
+            found = rows[_is_among(keys, sought)].astype(np.int64) + first_row
+            data_files = pa.repeat(pa.scalar(number, pa.int32()), len(found))
+            yield pa.RecordBatch.from_arrays([data_files, pa.array(found)], schema=_PLACES)
 
     keys = in_tasks(lake.spark, len(paths), read, _KEYS)
     return keys.repartitionById(buckets, "bucket").mapInArrow(repeated, from_arrow_schema(_PLACES))

@@ -215,7 +215,7 @@ def _reconciled(
     yield "octets_lost_in_metering", EVERY_NETWORK, received_octets - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
     counted, before = _counted_octets(workplace, *state, brands), _published_before(workplace, state[0])
-    for network, row in _by_network(use):
+    for network, row in _by_network(use).items():
         active = subscriptions.get(network, 0)
         yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * DECIMAL_GIGABYTE)
         yield "subscriptions_without_component", network, active - row.subscriptions
@@ -266,7 +266,6 @@ def _counted_octets(workplace: Workplace, usage_month: date, revision: int, bran
 class _Estimated(NamedTuple):
     """What was estimated of a network."""
 
-    components: int
     subscriptions: int
     inexact: int
     gigabytes: Decimal
@@ -274,24 +273,21 @@ class _Estimated(NamedTuple):
     gco2e: Decimal
 
 
-def _by_network(use: Applied) -> Iterator[tuple[str, _Estimated]]:
+def _by_network(use: Applied) -> dict[str, _Estimated]:
+    found = {}
     with localcontext() as exact:
         exact.prec = 60
         for network in sorted({row["network"] for row in use.factors}):
             rows = [row for row in use.factors if row["network"] == network]
             volumes = [row for row in rows if row["component"] == "volume"]
-            components = sum(row["components"] for row in rows)
-            yield (
-                network,
-                _Estimated(
-                    components,
-                    components - sum(row["components"] for row in volumes),
-                    sum(row["inexact"] for row in rows),
-                    sum((row["quantity"] for row in volumes), Decimal(0)),
-                    sum((row["gco2e"] for row in volumes), Decimal(0)),
-                    sum((row["gco2e"] for row in rows), Decimal(0)),
-                ),
+            found[network] = _Estimated(
+                subscriptions=sum(row["components"] for row in rows if row["component"] != "volume"),
+                inexact=sum(row["inexact"] for row in rows),
+                gigabytes=sum((row["quantity"] for row in volumes), Decimal(0)),
+                volume_gco2e=sum((row["gco2e"] for row in volumes), Decimal(0)),
+                gco2e=sum((row["gco2e"] for row in rows), Decimal(0)),
             )
+    return found
 
 
 def _evidence(measurement: Measurement, passed: bool, usage_month: date, verdict_id: int) -> dict[str, Any]:
