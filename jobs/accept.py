@@ -36,8 +36,10 @@ from schemas.tables import ACCEPTED, BATCHES, FILE_BALANCES, READINGS, REJECTED,
 
 BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
-SMALLEST_PART_OCTETS = 32 << 20
-"""A part of a file is no smaller: each is a task, and looking for the parts is one, too."""
+SMALLEST_PART_OCTETS = 8 << 20
+"""A part of a file is no smaller: each is opened apart, and looking for the parts is a task, too."""
+_PARTS_OF_TASK = 3
+"""A file that is more than a task reads comes in parts of which so many are one, so that tasks become alike."""
 _FILLED = {"usage": ACCEPTED, "counters": READINGS, "subscriptions": SUBSCRIPTIONS}
 """The table that each kind of source fills."""
 _TABLES = (ACCEPTED, READINGS, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, SEQUENCES)
@@ -235,8 +237,9 @@ def _tasks(workplace: Workplace, deliveries: Sequence[Delivery]) -> list[list[_W
     landing = workplace.settings.landing
     works = [_Work(d.file_number, d.source, place_of(landing, d), d.size_octets) for d in deliveries]
     most = min(TASK_OCTETS, max(1, sum(work.octets for work in works) // _parallelism(workplace)))
-    part_octets = max(most, SMALLEST_PART_OCTETS)
-    divisible = [w for w in works if 2 * w.octets > 3 * part_octets and has_parts(workplace.sources[w.source], w.place)]
+    part_octets = max(most // _PARTS_OF_TASK, SMALLEST_PART_OCTETS)
+    large = [work for work in works if work.octets > max(most, part_octets)]
+    divisible = [work for work in large if has_parts(workplace.sources[work.source], work.place)]
     works = [work for work in works if work not in divisible] + _parts(workplace, divisible, part_octets)
     tasks: list[list[_Work]] = []
     room = 0

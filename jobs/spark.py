@@ -39,6 +39,13 @@ LATE_SECOND_COMPILER = " ".join(
 those that run a moment. Measured in docs/performance.md."""
 SMALL_LANDING_OCTETS = 256 << 20
 """Up to here the first compiler alone is faster (docs/performance.md), and a table's rows fit into memory in a few partitions."""
+TINY_LANDING_OCTETS = 4 << 20
+"""Up to here a plan is interpreted sooner than the program of its own that Spark writes for it is compiled."""
+INTERPRETED = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+}
 LONGEST_SOCKET_PATH = 103
 """Octets that every system takes for the path of a socket (``sun_path``; macOS has the shortest)."""
 _LOOKED_UP = ("functions", "org.apache.spark.sql.functions", "PythonUtils", "org.apache.spark.sql.classic.SparkSession")
@@ -48,13 +55,18 @@ _COMPRESSES = 10
 
 
 def session(settings: Settings, application: str = "footprint", java_options: str | None = None) -> SparkSession:
-    """Start Spark with Delta on the master of the settings, or join the session that runs. Raises CallError without JARs."""
+    """Start Spark with Delta on the master of the settings, or join the session that runs, on its machine's terms.
+
+    Raises:
+        CallError: there are no JARs.
+    """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     java = settings.var / "java"
     if java.is_dir():  # the Java that set-up found or installed
         os.environ["JAVA_HOME"] = str(java)
     builder = SparkSession.builder.appName(application).master(settings.spark_master)
-    for name, value in {**_figures(), **_machine(settings, java_options)}.items():
+    of_machine = {} if SparkSession.getActiveSession() else _machine(settings, java_options)
+    for name, value in {**_figures(), **of_machine}.items():
         builder = builder.config(name, value)
     with _standard_error_to(settings.var / "log" / "spark.log"):
         spark = builder.getOrCreate()
@@ -98,7 +110,8 @@ def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
     jars = _jars(settings.jars)
     if not settings.spark_master.startswith("local"):
         return {"spark.jars": ",".join(jars), "spark.ui.showConsoleProgress": "false"}
-    is_small = _is_small(settings.landing)
+    octets = _octets(settings.landing)
+    is_small, is_tiny = (0 < octets <= most for most in (SMALL_LANDING_OCTETS, TINY_LANDING_OCTETS))
     return {
         # On the class path rather than in spark.jars: classes of Spark's own loader cannot be archived.
         "spark.driver.extraClassPath": os.pathsep.join(jars),
@@ -124,6 +137,7 @@ def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
         "spark.python.daemon.module": "jobs.python_workers",
         **_sockets(),
         "spark.driver.extraJavaOptions": _java_options(settings, is_small) if java_options is None else java_options,
+        **(INTERPRETED if is_tiny else {}),
     }
 
 
@@ -149,16 +163,16 @@ def _java_options(settings: Settings, is_small: bool) -> str:
     return f"{GARBAGE_COLLECTOR} {compiler}{shared}"
 
 
-def _is_small(landing: str) -> bool:
-    """The landing folder is a local one that holds something, and little: months are small here."""
+def _octets(landing: str) -> int:
+    """About how much a local landing folder holds, what is compressed as it will be read; once it is much, no more is counted."""
     octets = 0
     for folder, _, names in os.walk(landing, followlinks=True):
         for name in names:
             with suppress(FileNotFoundError):  # what writes there goes on
                 octets += Path(folder, name).stat().st_size * (_COMPRESSES if name.endswith(_COMPRESSED) else 1)
             if octets > SMALL_LANDING_OCTETS:
-                return False
-    return octets > 0
+                return octets
+    return octets
 
 
 def write_class_archive(settings: Settings) -> None:

@@ -6,6 +6,8 @@ import gzip
 import json
 import shutil
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -39,6 +41,19 @@ def figures(settings: Settings, run, spark) -> str:
     return hashes(compose(estimated, 1, 1))["figures_hash"]
 
 
+@contextmanager
+def other_settings(spark, others: Mapping[str, str]) -> Iterator[None]:
+    """The running session with other settings, and then as it was."""
+    before = {name: spark.conf.get(name) for name in others}
+    for name, value in others.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            spark.conf.set(name, value)
+
+
 @pytest.fixture(scope="module")
 def expected(demo: Path, tmp_path_factory: pytest.TempPathFactory, spark) -> str:
     from tests.e2e.conftest import run_stages
@@ -69,12 +84,21 @@ def test_files_split_and_records_shuffled_under_other_partitions_and_another_tim
     with at_a_place(tmp_path_factory.mktemp("place")) as settings:
         shutil.copytree(demo, settings.landing, dirs_exist_ok=True)
         split_fixed_files(Path(settings.landing) / "fixed_deltas")
-        spark.conf.set("spark.sql.shuffle.partitions", "7")
         try:
-            assert figures(settings, run, spark) == expected
+            with other_settings(spark, {"spark.sql.shuffle.partitions": "7"}):
+                assert figures(settings, run, spark) == expected
         finally:
             monkeypatch.undo()
             time.tzset()
+
+
+def test_plans_interpreted_and_not_adapted_as_those_of_a_tiny_landing_folder_are(demo, expected, run, spark, tmp_path_factory):
+    from jobs.spark import INTERPRETED
+
+    with at_a_place(tmp_path_factory.mktemp("place")) as settings, other_settings(spark, INTERPRETED):
+        shutil.copytree(demo, settings.landing, dirs_exist_ok=True)
+
+        assert figures(settings, run, spark) == expected
 
 
 def test_the_same_month_in_charging_records_of_5g(expected, run, spark, tmp_path_factory):

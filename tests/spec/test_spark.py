@@ -1,4 +1,4 @@
-"""What the size of the landing folder decides on one machine: Java's compiler, and how many partitions rows are shuffled into."""
+"""What the size of the landing folder decides on one machine: Java's compiler, Spark's own, and how many partitions there are."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ def test_a_landing_folder_that_holds_little_is_for_small_months(settings, tmp_pa
     (tmp_path / "landing" / "pgw_pipe" / "S4PGWB000001").write_bytes(b"x" * 1000)
 
     assert is_for_small_months(settings)
+
+
+@pytest.mark.parametrize(("octets", "is_interpreted"), [(10_000, True), (10_001, False)])
+def test_plans_of_a_tiny_month_are_interpreted(octets, is_interpreted, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(spark, "TINY_LANDING_OCTETS", 10_000)
+    (tmp_path / "landing" / "pgw_pipe" / "S4PGWB000001").write_bytes(b"x" * octets)
+
+    assert is_for_small_months(settings)
+    assert (spark._machine(settings, None).get("spark.sql.codegen.factoryMode") == "NO_CODEGEN") == is_interpreted
 
 
 def test_an_empty_landing_folder_says_nothing_of_the_lake(settings):
