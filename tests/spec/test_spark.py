@@ -11,7 +11,8 @@ from jobs.run import Settings
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(spark, "TINY_LANDING_OCTETS", 100)
     (tmp_path / "landing" / "pgw_pipe").mkdir(parents=True)
     (tmp_path / "jars").symlink_to(Settings.from_environment().jars)
     return Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path), "FOOTPRINT_SPARK_MASTER": "local[2]"})
@@ -30,9 +31,8 @@ def test_a_landing_folder_that_holds_little_is_for_small_months(settings, tmp_pa
     assert is_for_small_months(settings)
 
 
-@pytest.mark.parametrize(("octets", "is_interpreted"), [(10_000, True), (10_001, False)])
-def test_plans_of_a_tiny_month_are_interpreted(octets, is_interpreted, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(spark, "TINY_LANDING_OCTETS", 10_000)
+@pytest.mark.parametrize(("octets", "is_interpreted"), [(100, True), (101, False)])
+def test_plans_of_a_tiny_month_are_interpreted(octets, is_interpreted, settings, tmp_path):
     (tmp_path / "landing" / "pgw_pipe" / "S4PGWB000001").write_bytes(b"x" * octets)
 
     assert is_for_small_months(settings)
