@@ -60,7 +60,7 @@ def session(settings: Settings, application: str = "footprint", java_options: st
     """Start Spark with Delta on the master of the settings, or join the session that runs, on its machine's terms.
 
     Raises:
-        CallError: there are no JARs.
+        CallError: none runs, and there are no JARs.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     java = settings.var / "java"
@@ -112,8 +112,8 @@ def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
     jars = _jars(settings.jars)
     if not settings.spark_master.startswith("local"):
         return {"spark.jars": ",".join(jars), "spark.ui.showConsoleProgress": "false"}
-    octets = _octets(settings.landing)
-    is_small, is_tiny = (0 < octets <= most for most in (SMALL_LANDING_OCTETS, TINY_LANDING_OCTETS))
+    landed = _octets(settings.landing)
+    is_small = 0 < landed <= SMALL_LANDING_OCTETS
     return {
         # On the class path rather than in spark.jars: classes of Spark's own loader cannot be archived.
         "spark.driver.extraClassPath": os.pathsep.join(jars),
@@ -139,7 +139,7 @@ def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
         "spark.python.daemon.module": "jobs.python_workers",
         **_sockets(),
         "spark.driver.extraJavaOptions": _java_options(settings, is_small) if java_options is None else java_options,
-        **(INTERPRETED if is_tiny else {}),
+        **(INTERPRETED if _is_tiny(settings, landed) else {}),
     }
 
 
@@ -165,13 +165,19 @@ def _java_options(settings: Settings, is_small: bool) -> str:
     return f"{GARBAGE_COLLECTOR} {compiler}{shared}"
 
 
-def _octets(landing: str) -> int:
-    """About how much a local landing folder holds, what is compressed as it will be read; once it is much, no more is counted."""
+def _is_tiny(settings: Settings, landed: int) -> bool:
+    """The landing folder holds something, and hardly anything, and so does the lake: large months may have been cleared away."""
+    lake_may_be_large = "://" in settings.lake or _octets(settings.lake, 1) > TINY_LANDING_OCTETS
+    return 0 < landed <= TINY_LANDING_OCTETS and not lake_may_be_large
+
+
+def _octets(root: str, compresses: int = _COMPRESSES) -> int:
+    """About how much a local folder holds, what is compressed as it will be read; once it is much, no more is counted."""
     octets = 0
-    for folder, _, names in os.walk(landing, followlinks=True):
+    for folder, _, names in os.walk(root, followlinks=True):
         for name in names:
             with suppress(FileNotFoundError):  # what writes there goes on
-                octets += Path(folder, name).stat().st_size * (_COMPRESSES if name.endswith(_COMPRESSED) else 1)
+                octets += Path(folder, name).stat().st_size * (compresses if name.endswith(_COMPRESSED) else 1)
             if octets > SMALL_LANDING_OCTETS:
                 return octets
     return octets

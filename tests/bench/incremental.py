@@ -1,6 +1,6 @@
 """A month accepted day by day beside the month at once, and a late file: ``python -m tests.bench.incremental [--records N]``.
 
-One process and one Spark session each, so that what is compared is the work of accept and not the start of Java.
+One process and one Spark session for all, so that what is compared is the work of accept and not the start of Java.
 """
 
 # ruff: noqa: T201 (a command speaks on the terminal)

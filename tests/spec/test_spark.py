@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,10 @@ def is_for_small_months(settings: Settings) -> bool:
     return is_first_alone
 
 
+def are_plans_interpreted(settings: Settings) -> bool:
+    return spark._machine(settings, None).get("spark.sql.codegen.factoryMode") == "NO_CODEGEN"
+
+
 def test_a_landing_folder_that_holds_little_is_for_small_months(settings, tmp_path):
     (tmp_path / "landing" / "pgw_pipe" / "S4PGWB000001").write_bytes(b"x" * 1000)
 
@@ -36,7 +41,22 @@ def test_plans_of_a_tiny_month_are_interpreted(octets, is_interpreted, settings,
     (tmp_path / "landing" / "pgw_pipe" / "S4PGWB000001").write_bytes(b"x" * octets)
 
     assert is_for_small_months(settings)
-    assert (spark._machine(settings, None).get("spark.sql.codegen.factoryMode") == "NO_CODEGEN") == is_interpreted
+    assert are_plans_interpreted(settings) == is_interpreted
+
+
+@pytest.mark.parametrize(("octets", "is_interpreted"), [(100, True), (101, False)])
+def test_a_lake_that_holds_more_than_a_tiny_month_is_not_read_by_interpreted_plans(octets, is_interpreted, settings, tmp_path):
+    (tmp_path / "landing" / "pgw_pipe" / "S4PGWB000001").write_bytes(b"x" * 100)
+    (tmp_path / "lake" / "accepted").mkdir(parents=True)
+    (tmp_path / "lake" / "accepted" / "part-1.zstd.parquet").write_bytes(b"x" * octets)
+
+    assert are_plans_interpreted(settings) == is_interpreted
+
+
+def test_nor_is_a_lake_of_an_object_store_whose_size_is_not_known(settings, tmp_path):
+    (tmp_path / "landing" / "pgw_pipe" / "S4PGWB000001").write_bytes(b"x" * 100)
+
+    assert not are_plans_interpreted(replace(settings, lake="s3a://bucket/lake"))
 
 
 def test_an_empty_landing_folder_says_nothing_of_the_lake(settings):
