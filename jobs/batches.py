@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 from pyarrow.compute import Expression
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
@@ -101,8 +102,8 @@ def visible(frame: DataFrame, batches: Sequence[Batch], cutoff: int) -> DataFram
         rows = rows.where(~F.col("batch").isin(sorted(uncommitted)))
     if not withdrawn_by:
         return rows
-    schema = "withdrawn_file_number BIGINT, withdrawn_by BIGINT"
-    withdrawn = frame.sparkSession.createDataFrame(sorted(withdrawn_by.items()), schema)
+    numbers, batches_of = ([*column] for column in zip(*sorted(withdrawn_by.items()), strict=True))
+    withdrawn = frame.sparkSession.createDataFrame(pa.table({"withdrawn_file_number": numbers, "withdrawn_by": batches_of}))
     ceased = (F.col("file_number") == F.col("withdrawn_file_number")) & (F.col("batch") < F.col("withdrawn_by"))
     return rows.join(F.broadcast(withdrawn), on=ceased, how="left_anti")
 

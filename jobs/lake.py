@@ -123,7 +123,7 @@ class Lake:
     def _rows_of_files(self, table: Table, paths: Sequence[str]) -> DataFrame:
         """Rows of data files under the table, by Spark's own reader of Parquet."""
         if not paths:
-            return self.spark.createDataFrame([], table.spark_schema)
+            return self.rows(table, [])
         place = self.path(table)
         reader = self.spark.read.schema(table.spark_schema).option("basePath", place)
         return reader.parquet(*[f"{place}/{path}" for path in paths]).select(*table.names)

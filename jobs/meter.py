@@ -11,13 +11,13 @@ from pyspark.sql import functions as F
 
 from jobs.legal_calendar import days_of
 from jobs.run import Refused
+from jobs.spark import few
 
 DUPLICATE = "duplicate"
 UNSPECIFIED = "unspecified"
 _IDENTIFIER = ("identifier_type", "identifier_key")
 _POSITION = ("file_number", "record_ordinal")
 _OF_REFUSED = ("file_number", "usage_month", "record_key", "closed_at", *_IDENTIFIER)
-_BROADCAST_ROWS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ def settle_conflicts(records: DataFrame, duplicates: DataFrame, deliveries: Data
         duplicates: rejected rows of reason duplicate, with key, position and the position of the accepted copy.
         deliveries: ``file_number, file_sequence, file_hash`` of every delivery.
     """
-    keys = records.where("is_conflicting").select(F.col("record_key").alias("key")).distinct()
-    keys = keys.withColumn("key_hash", F.xxhash64("key"))
+    keys = few(
+        records.where("is_conflicting").select(F.col("record_key").alias("key"), F.xxhash64("record_key").alias("key_hash"))
+    )
     accepted = F.struct(*_POSITION).alias("accepted")
     is_contending = (F.xxhash64("record_key") == F.col("key_hash")) & _equal("record_key", "key")
-    # Few rows, kept, since they are looked at from two sides.
-    contending = records.select("record_key", *_POSITION).join(F.broadcast(keys), is_contending, "left_semi").distinct().persist()
+    contending = few(records.select("record_key", *_POSITION).join(keys, is_contending, "left_semi").distinct())
     copies = contending.select("record_key", accepted, *_POSITION).unionByName(_copies(contending, duplicates))
     # The accepted position ends the order, so that it is total.
     order = F.struct(F.coalesce("file_sequence", F.lit(-1)), "file_hash", "record_ordinal", "accepted")
@@ -60,12 +60,11 @@ def settle_conflicts(records: DataFrame, duplicates: DataFrame, deliveries: Data
     dropped = last.where(F.col("last") != F.col("latest")).select(
         *[F.col(f"accepted.{name}").alias(f"at_{name}") for name in _POSITION]
     )
-    # Few rows, kept, so that no later look at the records finds them out again.
-    dropped = dropped.withColumn("place_hash", F.xxhash64(*dropped.columns)).persist()
+    dropped = few(dropped.withColumn("place_hash", F.xxhash64(*dropped.columns)))
     is_dropped = F.xxhash64(*_POSITION) == F.col("place_hash")
     for name in _POSITION:
         is_dropped &= _equal(name, f"at_{name}")
-    return records.join(F.broadcast(dropped), is_dropped, "left_anti")
+    return records.join(dropped, is_dropped, "left_anti")
 
 
 def _equal(one: str, other: str) -> Column:
@@ -80,7 +79,7 @@ def _copies(contending: DataFrame, duplicates: DataFrame) -> DataFrame:
         F.struct(*_POSITION).alias("accepted"),
         *[F.col(name).alias(f"duplicate_of_{name}") for name in _POSITION],
     )
-    copies = duplicates.join(F.broadcast(held), on=["record_key", *[f"duplicate_of_{name}" for name in _POSITION]], how="inner")
+    copies = duplicates.join(held, on=["record_key", *[f"duplicate_of_{name}" for name in _POSITION]], how="inner")
     return copies.select("record_key", "accepted", *_POSITION)
 
 
@@ -114,12 +113,11 @@ def by_identifier(records: DataFrame, assignments: DataFrame, month: Month) -> D
         Sums per identifier, source, access technology, roaming zone and ``held_at``: an instant at which the identifier had the
         holder that it had when each of the intervals closed.
     """
-    terms = _terms_of_changed(assignments, month).persist()
-    few = F.broadcast(terms) if terms.count() <= _BROADCAST_ROWS else terms
+    terms = few(_terms_of_changed(assignments, month))
     begins, ends = F.col("term.held_at"), _open_ended("term.held_until")
     closed = F.col("record.closed_at")
     in_term = (_identifier_hash("record.") == F.col("term.identifier_hash")) & (begins <= closed) & (closed < ends)
-    held = records.alias("record").join(few.alias("term"), on=in_term, how="left")
+    held = records.alias("record").join(terms.alias("term"), on=in_term, how="left")
     columns = [f"record.{name}" for name in (*_IDENTIFIER, "source", "access_technology", "roaming_zone")]
     return held.groupBy(*columns, F.coalesce(begins, F.lit(month.begin)).alias("held_at")).agg(
         F.sum("octets_up").alias("octets_up"),
@@ -206,17 +204,16 @@ def lost_records(rejected: DataFrame, balances: DataFrame, records: DataFrame, m
     """
     is_of_month = F.col("usage_month") == F.lit(month.usage_month)
     known = rejected.where(F.col("reason") != DUPLICATE).where("identifier_key IS NOT NULL")
-    # Few rows, kept, since they are looked at from four sides.
-    refused = known.where(is_of_month | F.col("usage_month").isNull()).select(*_OF_REFUSED).persist()
+    refused = few(known.where(is_of_month | F.col("usage_month").isNull()).select(*_OF_REFUSED))
     span = balances.where(F.col("first_closed_at") < F.lit(month.end)).where(F.col("last_closed_at") >= F.lit(month.begin))
     of_month = refused.where(is_of_month)
-    files = span.select("file_number").union(of_month.select("file_number")).distinct()
+    files = span.select("file_number").union(of_month.select("file_number"))
     lost = of_month.unionByName(refused.where("usage_month IS NULL").join(files, "file_number", "left_semi"))
-    keys = refused.where("record_key IS NOT NULL").select(F.xxhash64("record_key").alias("key_hash")).distinct().alias("refused")
+    keys = refused.where("record_key IS NOT NULL").select(F.xxhash64("record_key").alias("key_hash")).alias("refused")
     # By hash, which Spark looks up several times faster; a key of the same hash that was not refused does no harm here.
     is_refused = F.xxhash64("record_key") == F.col("refused.key_hash")
-    delivered = records.join(F.broadcast(keys), is_refused, "left_semi").select("record_key").distinct()
-    return lost.join(F.broadcast(delivered), "record_key", "left_anti").select(*_IDENTIFIER, "closed_at")
+    delivered = few(records.join(keys, is_refused, "left_semi").select("record_key").distinct())
+    return lost.join(delivered, "record_key", "left_anti").select(*_IDENTIFIER, "closed_at")
 
 
 def subscribe(assignments: DataFrame, lost: DataFrame, month: Month, cutoff: int) -> DataFrame:
@@ -274,7 +271,7 @@ def _holders_of(lost: DataFrame, assignments: DataFrame, month: Month) -> DataFr
     at_close = _lasts_at(F.col("record.closed_at"), "holder")
     in_month = (F.col("holder.assigned_from") < F.lit(month.end)) & (F.lit(month.begin) < _open_ended("holder.assigned_to"))
     holds = _same_identifier("record", "holder") & F.when(F.col("record.closed_at").isNull(), in_month).otherwise(at_close)
-    held = assignments.alias("holder").join(F.broadcast(lost).alias("record"), on=holds, how="left_semi")
+    held = assignments.alias("holder").join(lost.alias("record"), on=holds, how="left_semi")
     return held.select("subscription_key").distinct().withColumn("has_lost_records", F.lit(True))
 
 

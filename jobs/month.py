@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from datetime import date, timedelta
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -223,8 +224,11 @@ def delivery_ranks(lake: Lake) -> DataFrame:
     latest: dict[str, int] = {}
     for delivery in deliveries:
         latest[delivery.file_hash] = max(latest.get(delivery.file_hash, -1), delivery.file_sequence or -1)
-    rows = [(d.file_number, latest[d.file_hash], d.file_hash) for d in deliveries]
-    return lake.spark.createDataFrame(rows, "file_number BIGINT, file_sequence BIGINT, file_hash STRING")
+    rows = [{"file_number": d.file_number, "file_sequence": latest[d.file_hash], "file_hash": d.file_hash} for d in deliveries]
+    return lake.spark.createDataFrame(pa.Table.from_pylist(rows, _RANKS))
+
+
+_RANKS = pa.schema([("file_number", pa.int64()), ("file_sequence", pa.int64()), ("file_hash", pa.string())])
 
 
 def estimate_month(workplace: Workplace, usage_month: date) -> int:

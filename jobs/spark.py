@@ -48,6 +48,8 @@ INTERPRETED = {
     "spark.sql.shuffle.partitions": "1",
 }
 """The second name is internal to Spark, which compares both ways in its own tests; a Spark without it would compile as ever."""
+FEW_ROWS = 1 << 19
+"""Rows that the driver takes in, and sends to every worker."""
 LONGEST_SOCKET_PATH = 103
 """Octets that every system takes for the path of a socket (``sun_path``; macOS has the shortest)."""
 _LOOKED_UP = ("functions", "org.apache.spark.sql.functions", "PythonUtils", "org.apache.spark.sql.classic.SparkSession")
@@ -91,6 +93,18 @@ def in_tasks(spark: SparkSession, count: int, work: Callable[[int], pa.RecordBat
                 yield work(number)
 
     return spark.range(0, count, 1, max(1, count)).mapInArrow(do, from_arrow_schema(schema))
+
+
+def few(frame: DataFrame) -> DataFrame:
+    """Rows that are probably few and are looked at more than once: worked out now, once.
+
+    Up to FEW_ROWS are taken to the driver and sent to whatever joins them; plans over them are as small as they are. (What Spark
+    keeps has as many partitions as its shuffle had, each a task for every look at it.) More are kept by Spark, where they are.
+    """
+    rows = frame.limit(FEW_ROWS + 1).toArrow()
+    if len(rows) > FEW_ROWS:
+        return frame.persist()
+    return F.broadcast(frame.sparkSession.createDataFrame(rows, frame.schema))
 
 
 def _figures() -> dict[str, str]:

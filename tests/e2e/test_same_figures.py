@@ -76,9 +76,10 @@ def test_files_delivered_in_another_order_and_in_three_batches(demo, expected, r
         assert figures(settings, run, spark) == expected
 
 
-def test_files_split_and_records_shuffled_under_other_partitions_and_another_time_zone(
+def test_files_split_and_records_shuffled_under_other_partitions_and_another_time_zone_and_with_no_rows_taken_for_few(
     demo, expected, run, spark, tmp_path_factory, monkeypatch
 ):
+    monkeypatch.setattr("jobs.spark.FEW_ROWS", 0)
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     time.tzset()
     with at_a_place(tmp_path_factory.mktemp("place")) as settings:
