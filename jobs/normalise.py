@@ -5,6 +5,7 @@ A value that is not sound is named, not guessed.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ _DIGITS = {
     "%": "%",
 }
 """What strptime's directives of digits only write."""
+_WIDTHS = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2, "%": 1}
 _EARLIEST = int(datetime(FIRST_YEAR, 2, 1, tzinfo=UTC).timestamp()) * _SECOND
 _LATEST = int(datetime(LAST_YEAR, 12, 1, tzinfo=UTC).timestamp()) * _SECOND
 
@@ -247,20 +249,15 @@ def _local(values: pa.StringArray, time: Time, column: str, offsets: pa.Array | 
 def _is_written_so(values: pa.StringArray, naive: pa.TimestampArray, form: str) -> pa.BooleanArray:
     """Which texts are the time as the format writes it: strptime takes white space, short fields and the 31st of April, too."""
     parts = re.findall(r"%(.)|([^%]+)", form)
-    if any(directive and directive not in _DIGITS for directive, _ in parts):
+    if "%d" not in form or any(directive and directive not in _DIGITS for directive, _ in parts):
         return pc.fill_null(pc.equal(pc.strftime(naive, format=form), values), False)
-    pattern = "".join(_DIGITS[directive] if directive else re.escape(written) for directive, written in parts)
     # Writing every time back takes longer than all the rest; a day that a month lacks is read as one of the next month's first.
-    sound = pc.and_(pc.match_substring_regex(values, f"^{pattern}$"), naive.is_valid())
-    suspects = np.flatnonzero(pc.fill_null(pc.less_equal(pc.day(naive), 3), False).to_numpy(zero_copy_only=False))
-    if len(suspects):
-        chosen = pa.array(suspects)
-        rewritten = pc.strftime(naive.take(chosen), format=form)
-        wrong = suspects[~pc.equal(rewritten, values.take(chosen)).to_numpy(zero_copy_only=False)]
-        mask = sound.to_numpy(zero_copy_only=False).copy()
-        mask[wrong] = False
-        sound = pa.array(mask)
-    return sound
+    pattern = "".join(_DIGITS[directive] if directive else re.escape(written) for directive, written in parts)
+    shaped = _matching(values, f"^{pattern}$")
+    before = itertools.takewhile(lambda part: part[0] != "d", parts)
+    begin = sum(_WIDTHS.get(directive, len(written)) for directive, written in before)
+    day = pc.utf8_slice_codeunits(shaped, begin, begin + _WIDTHS["d"]).cast(pa.int64())
+    return pc.fill_null(pc.equal(day, pc.day(naive)), False)
 
 
 def _offset_seconds(value: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -308,6 +309,23 @@ def test_a_malformed_time_in_the_hour_that_comes_twice_spoils_only_its_own_recor
 
 def test_a_pattern_may_say_days_first():
     assert one("01/10/2026 00:00:00", paris("reject", "%d/%m/%Y %H:%M:%S")) == "2026-09-30T22:00:00"
+
+
+@pytest.mark.parametrize("form", ["%Y%m%d%H%M%S", "%d/%m/%Y %H:%M:%S", "à %H:%M:%S%%, %d.%m.%Y", "%m %Y, %d (%H)", "%y%m%d%H"])
+def test_a_day_is_there_if_its_month_has_it(form):
+    days = [(2026, month, day) for month in range(1, 13) for day in range(1, 32)] + [(2028, 2, 29), (2026, 0, 1), (2026, 13, 1)]
+    written = [
+        form.replace("%y", f"{year % 100:02}").replace("%Y", f"{year:04}").replace("%m", f"{month:02}").replace("%d", f"{day:02}")
+        .replace("%H", "12").replace("%M", "30").replace("%S", "00").replace("%%", "%")
+        for year, month, day in days
+    ]  # fmt: skip
+
+    found = [value[:10] for value in read(written, paris("reject", form))]
+
+    assert found == [
+        f"{year}-{month:02}-{day:02}" if 1 <= month <= 12 and day <= monthrange(year, month)[1] else "time_malfo"
+        for year, month, day in days
+    ]
 
 
 @pytest.mark.parametrize(
