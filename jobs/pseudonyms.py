@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -24,6 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.known import Known
 from jobs.legal_calendar import FIRST_YEAR, month_number
 from jobs.run import CallError, Refused
 
@@ -37,8 +38,8 @@ FROM_THE_BEGINNING = date(FIRST_YEAR, 1, 1)
 """First month of a key that succeeds no other."""
 _BLOCK_OCTETS = hashlib.sha256().block_size
 _INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0x5C))
-_MOST_KNOWN = 1 << 19
-"""Pseudonyms that a process remembers, in about 100 MB. Once that is full, no other takes a place: files come in one order."""
+_PLACES = 1 << 20
+"""Of pseudonyms that a process remembers, in 64 MiB. Once they are full, no other takes a place: files come in one order."""
 _FINGERPRINT_LABEL = b"footprint key fingerprint"
 
 
@@ -67,24 +68,29 @@ class Key:
         return hmac.digest(self.secret, kind.encode() + b"\0" + value.encode(), "sha256")[:PSEUDONYM_OCTETS]
 
     def pseudonyms(self, kind: str, values: pa.StringArray) -> pa.FixedSizeBinaryArray:
-        """Pseudonyms of normalised values; each distinct value is hashed once, null stays null."""
-        encoded = pc.dictionary_encode(values)
-        known = _known_pseudonyms(self.fingerprint, kind)
-        room = _MOST_KNOWN - len(known)
+        """Pseudonyms of normalised values; null stays null. What this process worked out before is not hashed again."""
+        texts, group = values.cast(pa.binary()), (self.fingerprint, kind)
+        found, is_known = _known_pseudonyms().of(group, texts)
+        is_there = texts.is_valid()
+        missing = np.flatnonzero(is_there.to_numpy(zero_copy_only=False) & ~is_known)
+        if len(missing):
+            encoded = pc.dictionary_encode(texts.take(pa.array(missing)))
+            hashed = np.frombuffer(self._hashed(kind, encoded.dictionary.to_pylist()), np.uint8).reshape(-1, PSEUDONYM_OCTETS)
+            _known_pseudonyms().remember(group, encoded.dictionary, hashed)
+            found[missing] = hashed[encoded.indices.to_numpy()]
+        pseudonyms = pa.Array.from_buffers(PSEUDONYM, len(found), [None, pa.py_buffer(found)])
+        return pc.if_else(is_there, pseudonyms, pa.scalar(None, PSEUDONYM)) if texts.null_count else pseudonyms
+
+    def _hashed(self, kind: str, values: Sequence[bytes]) -> bytes:
+        """Pseudonyms of values, one after the other."""
         inner, outer = self._states(kind.encode() + b"\0")
         hashed = []
-        for value in encoded.dictionary.cast(pa.binary()).to_pylist():
-            pseudonym = known.get(value)
-            if pseudonym is None:
-                within, around = inner.copy(), outer.copy()
-                within.update(value)
-                around.update(within.digest())
-                pseudonym = around.digest()[:PSEUDONYM_OCTETS]
-                if room > 0:
-                    known[value] = pseudonym
-                    room -= 1
-            hashed.append(pseudonym)
-        return _fixed(hashed).take(encoded.indices)
+        for value in values:
+            within, around = inner.copy(), outer.copy()
+            within.update(value)
+            around.update(within.digest())
+            hashed.append(around.digest()[:PSEUDONYM_OCTETS])
+        return b"".join(hashed)
 
     def _states(self, begin: bytes) -> tuple[Any, Any]:
         """The two hashes of HMAC (RFC 2104 §2), the key and how each value begins taken in once, not for each value."""
@@ -108,9 +114,9 @@ class Key:
 
 
 @lru_cache(maxsize=1)
-def _known_pseudonyms(fingerprint: str, kind: str) -> dict[bytes, bytes]:
-    """Pseudonyms under one key that this process worked out before: a worker meets a subscriber again in the next file."""
-    return {}
+def _known_pseudonyms() -> Known:
+    """Pseudonyms, by key and kind, that this process worked out before: a worker meets a subscriber again in the next file."""
+    return Known(_PLACES)
 
 
 def _fixed(hashes: list[bytes]) -> pa.FixedSizeBinaryArray:
