@@ -34,10 +34,13 @@ class Known:
     Up to three quarters of the places are taken; after that, no other text takes one.
     """
 
-    def __init__(self, places: int) -> None:
-        """Make a table of so many places, a power of two."""
+    def __init__(self, places: int, not_before: int = 0) -> None:
+        """Make a table of so many places, a power of two, that takes texts when it was offered so many.
+
+        To load compiled functions takes half a second, in which some 400,000 texts are hashed: a small month would lose by it.
+        """
         self._places = np.zeros((places, _PLACE_OCTETS), np.uint8)
-        self._room = places * 3 // 4
+        self._room, self._not_before, self._offered = places * 3 // 4, not_before, 0
         self._groups: dict[Hashable, int] = {}
 
     def of(self, group: Hashable, texts: pa.BinaryArray) -> tuple[Octets, npt.NDArray[np.bool_]]:
@@ -49,7 +52,8 @@ class Known:
 
     def remember(self, group: Hashable, texts: pa.BinaryArray, known: Octets) -> None:
         """Remember of different texts what is known of them, as far as there is room."""
-        if group in self._groups or len(self._groups) < _MOST_GROUPS:
+        self._offered += len(texts)
+        if self._offered > self._not_before and (group in self._groups or len(self._groups) < _MOST_GROUPS):
             number = self._groups.setdefault(group, len(self._groups) + 1)
             self._room -= _keep(number, *_octets_and_offsets(texts), known, self._places, self._room)
 

@@ -40,6 +40,7 @@ _BLOCK_OCTETS = hashlib.sha256().block_size
 _INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0x5C))
 _PLACES = 1 << 20
 """Of pseudonyms that a process remembers, in 64 MiB. Once they are full, no other takes a place: files come in one order."""
+_MANY = 1 << 16
 _FINGERPRINT_LABEL = b"footprint key fingerprint"
 
 
@@ -116,7 +117,7 @@ class Key:
 @lru_cache(maxsize=1)
 def _known_pseudonyms() -> Known:
     """Pseudonyms, by key and kind, that this process worked out before: a worker meets a subscriber again in the next file."""
-    return Known(_PLACES)
+    return Known(_PLACES, _MANY)
 
 
 def _fixed(hashes: list[bytes]) -> pa.FixedSizeBinaryArray:

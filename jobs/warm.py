@@ -12,17 +12,17 @@ import pyarrow as pa
 
 from jobs.decode import EVERY_RECORD
 from jobs.demo.ber import CDR_HEADER_OCTETS, LONGEST_OCTETS, encode_chf, encode_pgw
-from jobs.pseudonyms import KEY_OCTETS, Key
+from jobs.known import KNOWN_OCTETS, Known
 from jobs.readers.block import Tally
 from jobs.readers.charging import read_charging
 from schemas.source import CHARGING_COLUMNS
 
 
 def main() -> None:
-    """Write and read a record of each kind, and meet an identifier twice."""
-    key = Key("", bytes(KEY_OCTETS))
-    for _ in range(2):
-        key.pseudonyms("imsi", pa.array(["001010000000001"]))
+    """Write and read a record of each kind, and meet a text twice."""
+    texts, table = pa.array([b"001010000000001"]), Known(2)
+    table.remember("", texts, np.frombuffer(bytes(KNOWN_OCTETS), np.uint8).reshape(1, -1))
+    table.of("", texts)
     digits = np.full((1, 15), 49, np.uint8)
     name, plmn = np.full((1, 8), 97, np.uint8), np.zeros((1, 3), np.uint8)
     numbers = np.array([[1, 1, 1, 1_790_000_000, 1_790_003_600, 3600, 10, 20, 2]], np.int64)

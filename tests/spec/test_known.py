@@ -59,6 +59,16 @@ def test_texts_of_more_groups_than_a_place_can_name_are_not_remembered(group):
     assert (found == octets([b"one"], group)).all() == is_known[0]
 
 
+def test_a_table_for_many_takes_no_text_before_it_was_offered_many():
+    table, texts = Known(16, not_before=3), pa.array([b"one", b"two"])
+
+    table.remember("", texts, octets([b"one", b"two"]))
+    assert not table.of("", texts)[1].any()
+
+    table.remember("", texts, octets([b"one", b"two"]))
+    assert table.of("", texts)[1].all()
+
+
 def test_the_same_text_remembered_twice_takes_one_place():
     table, texts = Known(4), pa.array([b"one"])
     for _ in range(3):
