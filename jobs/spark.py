@@ -115,6 +115,8 @@ def _figures() -> dict[str, str]:
         "spark.sql.ansi.enabled": "true",
         # Where in Python a column was made: asked of Java for each, and said in messages that quote values.
         "spark.python.sql.dataFrameDebugging.enabled": "false",
+        # Only hexadecimal digits are written in lower case here; to set up ICU's tables of every letter takes Java three seconds.
+        "spark.sql.icu.caseMappings.enabled": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.parquet.compression.codec": "zstd",
