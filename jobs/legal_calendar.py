@@ -37,8 +37,8 @@ def month_index(instants: Microseconds, legal: ZoneInfo) -> Microseconds:
     """Number of the month an instant lies in, from 0; -1 or the last index + 1 outside the calendar."""
     starts = month_starts(legal)
     # Instants that come together lie in few months, mostly in one.
-    bounds = [instants.min(), instants.max()] if len(instants) else [0, 0]
-    first, last = np.searchsorted(starts, bounds, side="right")
+    ends = [instants.min(), instants.max()] if len(instants) else [0, 0]
+    first, last = np.searchsorted(starts, ends, side="right")
     found: Microseconds = first - 1 + np.searchsorted(starts[first:last], instants, side="right")
     return found
 

@@ -5,7 +5,6 @@ A value that is not sound is named, not guessed.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -252,13 +251,13 @@ def _local(values: pa.StringArray, time: Time, column: str, offsets: pa.Array | 
 def _is_written_so(values: pa.StringArray, naive: pa.TimestampArray, form: str) -> pa.BooleanArray:
     """Which texts are the time as the format writes it: strptime takes white space, short fields and the 31st of April, too."""
     parts = re.findall(r"%(.)|([^%]+)", form)
-    if "%d" not in form or any(directive and directive not in _DIGITS for directive, _ in parts):
+    directives = [directive for directive, _ in parts]
+    if "d" not in directives or not {*directives} <= {"", *_DIGITS}:
         return pc.fill_null(pc.equal(pc.strftime(naive, format=form), values), False)
     # Writing every time back takes longer than all the rest; a day that a month lacks is read as one of the next month's first.
     pattern = "".join(_DIGITS[directive] if directive else re.escape(written) for directive, written in parts)
     shaped = _matching(values, f"^{pattern}$")
-    before = itertools.takewhile(lambda part: part[0] != "d", parts)
-    begin = sum(_WIDTHS.get(directive, len(written)) for directive, written in before)
+    begin = sum(_WIDTHS.get(directive, len(written)) for directive, written in parts[: directives.index("d")])
     day = pc.utf8_slice_codeunits(shaped, begin, begin + _WIDTHS["d"]).cast(pa.int64())
     return pc.fill_null(pc.equal(day, pc.day(naive)), False)
 

@@ -41,6 +41,7 @@ _INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0
 _PLACES = 1 << 20
 """Of pseudonyms that a process remembers, in 64 MiB. Once they are full, no other takes a place: files come in one order."""
 _MANY = 1 << 16
+"""From so many on a process remembers pseudonyms."""
 _FINGERPRINT_LABEL = b"footprint key fingerprint"
 
 

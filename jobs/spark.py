@@ -96,7 +96,7 @@ def in_tasks(spark: SparkSession, count: int, work: Callable[[int], pa.RecordBat
 
 
 def few(frame: DataFrame) -> DataFrame:
-    """Rows that are probably few and are looked at more than once: worked out now, once.
+    """Rows that are probably few, and that large ones are joined with or several looks taken at: worked out now, once.
 
     Up to FEW_ROWS are taken to the driver and sent to whatever joins them; plans over them are as small as they are. (What Spark
     keeps has as many partitions as its shuffle had, each a task for every look at it.) More are kept by Spark, where they are.

@@ -311,6 +311,10 @@ def test_a_pattern_may_say_days_first():
     assert one("01/10/2026 00:00:00", paris("reject", "%d/%m/%Y %H:%M:%S")) == "2026-09-30T22:00:00"
 
 
+def test_a_percent_sign_before_a_d_is_no_day():
+    assert read(["202610 %d 120000", "202610 31 120000"], paris("reject", "%Y%m %%d %H%M%S"))[1] == "time_malformed"
+
+
 @pytest.mark.parametrize("form", ["%Y%m%d%H%M%S", "%d/%m/%Y %H:%M:%S", "à %H:%M:%S%%, %d.%m.%Y", "%m %Y, %d (%H)", "%y%m%d%H"])
 def test_a_day_is_there_if_its_month_has_it(form):
     days = [(2026, month, day) for month in range(1, 13) for day in range(1, 32)] + [(2028, 2, 29), (2026, 0, 1), (2026, 13, 1)]
