@@ -102,8 +102,8 @@ def visible(frame: DataFrame, batches: Sequence[Batch], cutoff: int) -> DataFram
         rows = rows.where(~F.col("batch").isin(sorted(uncommitted)))
     if not withdrawn_by:
         return rows
-    numbers, batches_of = ([*column] for column in zip(*sorted(withdrawn_by.items()), strict=True))
-    withdrawn = frame.sparkSession.createDataFrame(pa.table({"withdrawn_file_number": numbers, "withdrawn_by": batches_of}))
+    told = pa.table({"withdrawn_file_number": [*withdrawn_by], "withdrawn_by": [*withdrawn_by.values()]})
+    withdrawn = frame.sparkSession.createDataFrame(told)
     ceased = (F.col("file_number") == F.col("withdrawn_file_number")) & (F.col("batch") < F.col("withdrawn_by"))
     return rows.join(F.broadcast(withdrawn), on=ceased, how="left_anti")
 

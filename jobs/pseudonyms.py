@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.known import Known
+from jobs.known import Known, Octets
 from jobs.legal_calendar import FIRST_YEAR, month_number
 from jobs.run import CallError, Refused
 
@@ -80,7 +80,7 @@ class Key:
             hashed = np.frombuffer(self._hashed(kind, encoded.dictionary.to_pylist()), np.uint8).reshape(-1, PSEUDONYM_OCTETS)
             _known_pseudonyms().remember(group, encoded.dictionary, hashed)
             found[missing] = hashed[encoded.indices.to_numpy()]
-        pseudonyms = pa.Array.from_buffers(PSEUDONYM, len(found), [None, pa.py_buffer(found)])
+        pseudonyms = _fixed(found)
         return pc.if_else(is_there, pseudonyms, pa.scalar(None, PSEUDONYM)) if texts.null_count else pseudonyms
 
     def _hashed(self, kind: str, values: Sequence[bytes]) -> bytes:
@@ -110,7 +110,7 @@ class Key:
             record = keyed.copy()
             record.update(value or b"")
             digests.append(record.digest())
-        hashed = pc.if_else(runs.values.is_valid(), _fixed(digests), pa.scalar(None, PSEUDONYM))
+        hashed = pc.if_else(runs.values.is_valid(), _fixed(b"".join(digests)), pa.scalar(None, PSEUDONYM))
         lengths = np.diff(runs.run_ends.to_numpy(), prepend=0)
         return hashed.take(pa.array(np.repeat(np.arange(len(digests)), lengths)))
 
@@ -121,8 +121,10 @@ def _known_pseudonyms() -> Known:
     return Known(_PLACES, _MANY)
 
 
-def _fixed(hashes: list[bytes]) -> pa.FixedSizeBinaryArray:
-    return pa.Array.from_buffers(PSEUDONYM, len(hashes), [None, pa.py_buffer(b"".join(hashes))])
+def _fixed(hashes: bytes | Octets) -> pa.FixedSizeBinaryArray:
+    """Hashes that stand one after the other."""
+    octets = pa.py_buffer(hashes)
+    return pa.Array.from_buffers(PSEUDONYM, octets.size // PSEUDONYM_OCTETS, [None, octets])
 
 
 @dataclass(frozen=True)
