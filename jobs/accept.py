@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from jobs import outcomes, repeats
 from jobs.batches import Batch, latest, read_batches, visible
 from jobs.data_files import FOUND, DataFile, TableWriter, remove_data_files
-from jobs.files import has_parts, parts_of, read_records
+from jobs.files import COMPRESSES, has_parts, is_compressed, parts_of, read_records
 from jobs.lake import Lake, LakeError, collected, meets, versions
 from jobs.land import Delivery, contents_that_count, place_of, read_deliveries, register_again
 from jobs.meter import DUPLICATE
@@ -224,47 +224,64 @@ class _Work:
 
     @property
     def octets(self) -> int:
-        """Octets to read."""
+        """Octets to read, of a compressed file as it lies or, in parts, as they are decompressed."""
         return (self.part.end_octet or self.size_octets) - self.part.begin_octet
+
+    @property
+    def weight(self) -> int:
+        """About as many octets, decompressed."""
+        return self.octets * (COMPRESSES if self.part == WHOLE and is_compressed(self.place) else 1)
 
 
 def _tasks(workplace: Workplace, deliveries: Sequence[Delivery]) -> list[list[_Work]]:
     """Files in groups of about TASK_OCTETS, in the order of delivery: one group a Spark task.
 
-    A file that would keep one processor at work while others wait comes in parts. Files that follow each other hold the same
-    days, so the data files that are written from them do, and a late file is compared with few of them.
+    A file that would keep one processor at work while others wait comes in parts; a compressed one in no more than there are
+    processors for. Files that follow each other hold the same days, so the data files that are written from them do, and a late
+    file is compared with few of them.
     """
     landing = workplace.settings.landing
     works = [_Work(d.file_number, d.source, place_of(landing, d), d.size_octets) for d in deliveries]
-    most = min(TASK_OCTETS, max(1, sum(work.octets for work in works) // _parallelism(workplace)))
+    share = max(1, sum(work.weight for work in works) // _parallelism(workplace))
+    most = min(TASK_OCTETS, share)
     part_octets = max(most // _PARTS_OF_TASK, SMALLEST_PART_OCTETS)
-    large = [work for work in works if work.octets > max(most, part_octets)]
-    divisible = [work for work in large if has_parts(workplace.sources[work.source], work.place)]
+    divisible = {
+        work: -(-work.weight // share)
+        for work in works
+        if work.weight > max(share if is_compressed(work.place) else most, part_octets)
+        and has_parts(workplace.sources[work.source])
+    }
     works = [work for work in works if work not in divisible] + _parts(workplace, divisible, part_octets)
     tasks: list[list[_Work]] = []
     room = 0
     for work in sorted(works, key=lambda w: (w.file_number, w.part.begin_octet)):
-        if not tasks or room < work.octets // 2:
+        if not tasks or room < work.weight // 2:
             tasks.append([])
             room = most
         tasks[-1].append(work)
-        room -= work.octets
-    return sorted(tasks, key=lambda task: -sum(work.octets for work in task))
+        room -= work.weight
+    return sorted(tasks, key=lambda task: -sum(work.weight for work in task))
 
 
 def _parallelism(workplace: Workplace) -> int:
     return int(workplace.lake.spark.sparkContext.defaultParallelism)
 
 
-def _parts(workplace: Workplace, files: Sequence[_Work], part_octets: int) -> list[_Work]:
-    """Large files in parts of about so many octets, from boundary to boundary; each file is looked through by one task."""
-    if not files:
+def _parts(workplace: Workplace, divisible: Mapping[_Work, int], part_octets: int) -> list[_Work]:
+    """Large files in parts of about so many octets, from boundary to boundary; each file is looked through by one task.
+
+    Args:
+        workplace: where the files lie.
+        divisible: the files, and in how many parts each one comes if it is compressed.
+        part_octets: about how large a part of the others is.
+    """
+    if not divisible:
         return []
-    sources = dict(workplace.sources)
+    sources, files, most = dict(workplace.sources), list(divisible), list(divisible.values())
 
     def look(number: int) -> pa.RecordBatch:
         file = files[number]
-        parts = parts_of(file.place, file.size_octets, sources[file.source], part_octets)
+        parts = parts_of(file.place, file.size_octets, sources[file.source], part_octets, most[number])
         return pa.RecordBatch.from_pylist([{"file": number, **vars(part)} for part in parts], _PARTS)
 
     found = in_tasks(workplace.lake.spark, len(files), look, _PARTS)

@@ -105,7 +105,7 @@ class ChargingReader(DataSourceReader):
             if entry.base_name.endswith(rules.unfinished_suffixes):
                 continue
             where = self.folder if entry is found else f"{self.folder}/{entry.path[len(path) :].lstrip('/')}"
-            pieces += [_Piece(where, entry.size, part) for part in parts_of(where, entry.size, self.source, PART_OCTETS)]
+            pieces += [_Piece(where, entry.size, part) for part in parts_of(where, entry.size, self.source, PART_OCTETS, 1)]
         return pieces
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:

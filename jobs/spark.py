@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.files import COMPRESSION
+from jobs.files import COMPRESSES, COMPRESSION
 from jobs.run import CallError, Settings
 
 DELTA_JARS = ("delta-spark_4.1_2.13-4.4.0.jar", "delta-storage-4.4.0.jar")
@@ -55,7 +55,6 @@ LONGEST_SOCKET_PATH = 103
 _LOOKED_UP = ("functions", "org.apache.spark.sql.functions", "PythonUtils", "org.apache.spark.sql.classic.SparkSession")
 """Java's names that PySpark asks for at each column of each query, some by looking through all packages that it imports."""
 _COMPRESSED = (*COMPRESSION, ".parquet")
-_COMPRESSES = 10
 
 
 def session(settings: Settings, application: str = "footprint", java_options: str | None = None) -> SparkSession:
@@ -187,7 +186,7 @@ def _is_tiny(settings: Settings, landed: int) -> bool:
     return 0 < landed <= TINY_LANDING_OCTETS and not lake_may_be_large
 
 
-def _octets(root: str, compresses: int = _COMPRESSES) -> int:
+def _octets(root: str, compresses: int = COMPRESSES) -> int:
     """About how much a local folder holds, what is compressed as it will be read; once it is much, no more is counted."""
     octets = 0
     for folder, _, names in os.walk(root, followlinks=True):

@@ -54,7 +54,7 @@ def read_charging(
         is_framed: a TS 32.297 file, else records without a container.
         columns: the columns to keep, among COLUMNS.
         tally: is counted up while blocks are read.
-        part: the part to read, one of ``parts``; such a stream can be sought.
+        part: the part to read, one of ``parts``; such a stream can go on to an octet (``seek``).
         window_octets: how much is read at a time.
 
     Raises:

@@ -55,7 +55,7 @@ def read_delimited(
         layout: delimiter, quote, encoding, header or names of the columns.
         columns: the columns to keep.
         tally: is counted up while blocks are read.
-        part: the part to read, one of ``parts``; such a stream can be sought.
+        part: the part to read, one of ``parts``; such a stream can go on to an octet (``seek``).
         block_octets: how much is read at a time.
 
     Raises:
@@ -63,7 +63,7 @@ def read_delimited(
     """
     offset, names = part.begin_octet, list(layout.columns)
     if offset and layout.header:
-        names, _ = _opening(next(_whole_lines(stream, Tally(), WHOLE, _HEADER_OCTETS), b""), layout, columns)
+        names, _ = _opening(next(_whole_lines(stream, Tally(), Part(0, offset), _HEADER_OCTETS), b""), layout, columns)
     if offset:
         stream.seek(offset)
     for octets in _whole_lines(stream, tally, part, block_octets):

@@ -64,7 +64,7 @@ def read_radius_detail(
         stream: the file, already decompressed.
         columns: names of attributes as FreeRADIUS writes them, or HEADER_TIME, each once.
         tally: is counted up while blocks are read; its records are header lines, and runs of lines without one.
-        part: the part to read, one of ``parts``; such a stream can be sought.
+        part: the part to read, one of ``parts``; such a stream can go on to an octet (``seek``).
         window_octets: how much is read at a time.
 
     Raises:

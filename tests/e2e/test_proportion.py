@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.run import usage_month
+from tests.e2e.conftest import at_a_place
 from tests.e2e.landing import HEADER, pipe, subscription, write
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -47,6 +49,35 @@ def test_one_subscription_with_a_tenth_of_all_records_and_one_file_with_nine_ten
     run(settings, "2026-12", ("land", "accept", "meter"))
 
     assert octets(settings) == {DECEMBER: RECORDS * 1000}
+
+
+def test_one_compressed_file_with_nine_tenths_is_read_by_several_tasks(run, spark, tmp_path_factory, monkeypatch):
+    from jobs import accept
+
+    tasks: list[list[list[Any]]] = []
+    grouped = accept._tasks
+
+    def watched(workplace, deliveries):
+        tasks.append(grouped(workplace, deliveries))
+        return tasks[-1]
+
+    monkeypatch.setattr(accept, "_tasks", watched)
+    monkeypatch.setattr(accept, "SMALLEST_PART_OCTETS", 20_000)
+    with at_a_place(tmp_path_factory.mktemp("place")) as settings:
+        everyone = [HEAVY, *(f"0010100001{n:05d}" for n in range(100))]
+        held = [subscription(f"s{imsi}", "mobile", ("imsi", imsi)) for imsi in everyone]
+        write(Path(settings.landing), "subscriptions/subscriptions_20261231.csv", [HEADER, *held])
+        few = RECORDS // 10
+        write(Path(settings.landing), "pgw_pipe/S4PGWB000001", records("20261203", 0, few, 10))
+        large = write(Path(settings.landing), "pgw_pipe/S4PGWB000002", records("20261204", few, RECORDS - few, 10))
+        large.with_suffix(".gz").write_bytes(gzip.compress(large.read_bytes()))
+        large.unlink()
+
+        said = run(settings, "2026-12", ("land", "accept", "meter"))
+
+        assert octets(settings) == {DECEMBER: RECORDS * 1000}
+        assert f"{RECORDS + len(held):,} accepted, 0 duplicate, 0 rejected" in said[1]
+    assert sum(any(work.place.endswith(".gz") for work in task) for found in tasks for task in found) > 1
 
 
 def test_a_file_is_compared_only_with_data_of_its_own_time(settings, run, monkeypatch):

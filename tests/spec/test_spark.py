@@ -63,7 +63,7 @@ def test_an_empty_landing_folder_says_nothing_of_the_lake(settings):
     assert not is_for_small_months(settings)
 
 
-@pytest.mark.parametrize(("name", "octets"), [("S4PGWB000001", 10_001), ("fixed.csv.gz", 1_001), ("flattened.parquet", 1_001)])
+@pytest.mark.parametrize(("name", "octets"), [("S4PGWB000001", 10_001), ("fixed.csv.gz", 2_001), ("flattened.parquet", 2_001)])
 def test_a_landing_folder_that_holds_much_or_much_that_is_compressed_is_for_large_months(
     name, octets, settings, tmp_path, monkeypatch
 ):
