@@ -47,7 +47,7 @@ class Known:
         """What is known of each text, a row each, and of which something is."""
         found, is_known = np.zeros((len(texts), KNOWN_OCTETS), np.uint8), np.zeros(len(texts), np.bool_)
         if group in self._groups:
-            _look_up(self._groups[group], *_octets_and_offsets(texts), self._places, found, is_known)
+            _look_up(self._groups[group], *octets_and_offsets(texts), self._places, found, is_known)
         return found, is_known
 
     def remember(self, group: Hashable, texts: pa.BinaryArray, known: Octets) -> None:
@@ -55,10 +55,10 @@ class Known:
         self._offered += len(texts)
         if self._offered > self._not_before and (group in self._groups or len(self._groups) < _MOST_GROUPS):
             number = self._groups.setdefault(group, len(self._groups) + 1)
-            self._room -= _keep(number, *_octets_and_offsets(texts), known, self._places, self._room)
+            self._room -= _keep(number, *octets_and_offsets(texts), known, self._places, self._room)
 
 
-def _octets_and_offsets(texts: pa.BinaryArray) -> tuple[Octets, Offsets]:
+def octets_and_offsets(texts: pa.BinaryArray) -> tuple[Octets, Offsets]:
     _, offsets, octets = texts.buffers()
     every = np.frombuffer(octets, np.uint8) if octets else np.zeros(0, np.uint8)
     return every, np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]

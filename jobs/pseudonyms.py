@@ -42,6 +42,8 @@ _PLACES = 1 << 20
 """Of pseudonyms that a process remembers, in 64 MiB. Once they are full, no other takes a place: files come in one order."""
 _MANY = 1 << 16
 """From so many on a process remembers pseudonyms."""
+_MANY_RECORDS = 1 << 18
+"""From so many on a process hashes record keys by compiled code."""
 _FINGERPRINT_LABEL = b"footprint key fingerprint"
 
 
@@ -104,15 +106,38 @@ class Key:
         """Keyed 128-bit hashes of record keys (BLAKE2b), which may hold an identifier; null stays null."""
         # The intervals of a record have one key and follow each other: it is hashed once.
         runs = pc.run_end_encode(values.cast(pa.binary()))
-        keyed = hashlib.blake2b(digest_size=PSEUDONYM_OCTETS, key=self.secret)
-        digests = []
-        for value in runs.values.to_pylist():
-            record = keyed.copy()
-            record.update(value or b"")
-            digests.append(record.digest())
-        hashed = pc.if_else(runs.values.is_valid(), _fixed(b"".join(digests)), pa.scalar(None, PSEUDONYM))
+        digests = _fixed(_record_hashes().of(self.secret, runs.values))
+        hashed = pc.if_else(runs.values.is_valid(), digests, pa.scalar(None, PSEUDONYM)) if runs.values.null_count else digests
+        if len(hashed) == len(values):
+            return hashed
         lengths = np.diff(runs.run_ends.to_numpy(), prepend=0)
-        return hashed.take(pa.array(np.repeat(np.arange(len(digests)), lengths)))
+        return hashed.take(pa.array(np.repeat(np.arange(len(hashed)), lengths)))
+
+
+class _RecordHashes:
+    """BLAKE2b of texts under a key, a null as the empty one: by hashlib, and compiled once a process has hashed many."""
+
+    def __init__(self) -> None:
+        self._hashed = 0
+
+    def of(self, secret: bytes, texts: pa.BinaryArray) -> bytes | Octets:
+        """Hashes of 128 bits, one after the other."""
+        self._hashed += len(texts)
+        if self._hashed > _MANY_RECORDS:
+            from jobs import blake2b  # to load compiled code takes half a second
+
+            return blake2b.hashed(secret, texts)
+        keyed, digests = hashlib.blake2b(digest_size=PSEUDONYM_OCTETS, key=secret), []
+        for text in texts.to_pylist():
+            record = keyed.copy()
+            record.update(text or b"")
+            digests.append(record.digest())
+        return b"".join(digests)
+
+
+@lru_cache(maxsize=1)
+def _record_hashes() -> _RecordHashes:
+    return _RecordHashes()
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ import io
 import numpy as np
 import pyarrow as pa
 
+from jobs import blake2b
 from jobs.decode import EVERY_RECORD
 from jobs.demo.ber import CDR_HEADER_OCTETS, LONGEST_OCTETS, encode_chf, encode_pgw
 from jobs.known import KNOWN_OCTETS, Known
@@ -19,10 +20,11 @@ from schemas.source import CHARGING_COLUMNS
 
 
 def main() -> None:
-    """Write and read a record of each kind, and meet a text twice."""
+    """Write and read a record of each kind, meet a text twice, and hash it."""
     texts, table = pa.array([b"001010000000001"]), Known(2)
     table.remember("", texts, np.frombuffer(bytes(KNOWN_OCTETS), np.uint8).reshape(1, -1))
     table.of("", texts)
+    blake2b.hashed(b"key", texts)
     digits = np.full((1, 15), 49, np.uint8)
     name, plmn = np.full((1, 8), 97, np.uint8), np.zeros((1, 3), np.uint8)
     numbers = np.array([[1, 1, 1, 1_790_000_000, 1_790_003_600, 3600, 10, 20, 2]], np.int64)

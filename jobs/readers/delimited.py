@@ -241,7 +241,7 @@ def _may_mislead(octets: bytes, last_line: bytes, layout: Delimited) -> bool:
     It ends a record at a lone carriage return, which can make up for one that a quoted line end swallowed, and it lets the end of
     the block close a quote.
     """
-    has_lone_return = octets.count(b"\r") != octets.count(b"\r\n")
+    has_lone_return = b"\r" in octets and octets.count(b"\r") != octets.count(b"\r\n")
     return has_lone_return or _fields(last_line, layout) is None
 
 
