@@ -301,10 +301,10 @@ def _read_files(
     """
     sources, legal, keys = dict(workplace.sources), workplace.settings.legal_timezone.key, dict(workplace.keys)
     number, path = batch.number, workplace.lake.path
-    targets = {"accepted": (table, path(table)), "rejected": (REJECTED, path(REJECTED))}
+    accepted, rejected = path(table), path(REJECTED)
 
     def read(task: int) -> pa.RecordBatch:
-        writers = {kind: TableWriter(of, place) for kind, (of, place) in targets.items()}
+        writers = {"accepted": TableWriter(table, accepted, repeats.Met()), "rejected": TableWriter(REJECTED, rejected)}
         tallies = []
         for work in tasks[task]:
             policy = outcomes.Policy(ZoneInfo(legal), keys[IDENTIFIER_KEY], keys[SERVING_KEY])

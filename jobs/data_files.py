@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -71,11 +72,14 @@ class TableWriter:
     Args:
         table: the table.
         root: where the table lies.
+        apart: of rows that would fill a row group, those that are to lie in a file of their own.
     """
 
     table: Table
     root: str
-    _open: dict[str, tuple[str, pq.ParquetWriter, list[Any]]] = field(default_factory=dict)
+    apart: Callable[[Sequence[pa.RecordBatch]], npt.NDArray[np.bool_]] | None = None
+    _open: dict[tuple[str, bool], tuple[str, pq.ParquetWriter, list[Any]]] = field(default_factory=dict)
+    """Files by partition, and whether their rows lie apart."""
     _held: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
     """Rows of each partition that do not fill a row group yet."""
 
@@ -110,11 +114,18 @@ class TableWriter:
 
     def _write_held(self, partition: str) -> None:
         """Write the rows of a partition that wait: what readers skip, and open, is a row group."""
-        if held := self._held.pop(partition, []):
-            self._writer(partition).write_table(pa.Table.from_batches(held), sum(map(len, held)))
+        together = self._held.pop(partition, [])
+        if self.apart is None:
+            parts = {False: together}
+        else:
+            is_apart = self.apart(together)
+            parts = dict(zip((False, True), _split(together, is_apart), strict=True))
+        for lies_apart, held in parts.items():
+            if held:
+                self._writer(partition, lies_apart).write_table(pa.Table.from_batches(held), sum(map(len, held)))
 
-    def _writer(self, partition: str) -> pq.ParquetWriter:
-        if partition not in self._open:
+    def _writer(self, partition: str, lies_apart: bool) -> pq.ParquetWriter:
+        if (partition, lies_apart) not in self._open:
             path = f"{partition}part-{uuid.uuid4()}.zstd.parquet"
             files, root = filesystem(self.root)
             if files.type_name in _FOLDER_STORES:
@@ -136,8 +147,24 @@ class TableWriter:
                 store_decimal_as_integer=True,
                 metadata_collector=metadata,
             )
-            self._open[partition] = (path, writer, metadata)
-        return self._open[partition][1]
+            self._open[partition, lies_apart] = (path, writer, metadata)
+        return self._open[partition, lies_apart][1]
+
+
+def _split(
+    batches: Sequence[pa.RecordBatch], chosen: npt.NDArray[np.bool_]
+) -> tuple[list[pa.RecordBatch], list[pa.RecordBatch]]:
+    """Rows that are not chosen, and those that are. Batches of which none is are not copied."""
+    others, those, begin = [], [], 0
+    for batch in batches:
+        here = pa.array(chosen[begin : begin + len(batch)])
+        begin += len(batch)
+        if here.true_count:
+            those.append(batch.filter(here))
+            batch = batch.filter(pc.invert(here))  # noqa: PLW2901 - the rest of it
+        if len(batch):
+            others.append(batch)
+    return others, those
 
 
 def rows_of(table: Table, columns: Mapping[str, Any]) -> pa.RecordBatch:

@@ -68,6 +68,41 @@ def remove(
         yield from _rewritten(lake, table, find_repeats(hashed, table), rejected, paths[: len(files)])
 
 
+class Met:
+    """Record keys that a task has met, so that a record that comes again can be put into a file of its own.
+
+    A network element that says something twice mostly does so soon after. Where second copies lie apart, they are removed without
+    writing the records around them anew. Only where rows lie depends on it: coincidences do no harm.
+    """
+
+    def __init__(self) -> None:
+        self._beginnings: list[tuple[np.uint64, npt.NDArray[np.uint64]]] = []
+        """Of the keys of each call, sorted, and how many of their 64 bits gave way to the number of a row."""
+
+    def __call__(self, batches: Sequence[pa.RecordBatch]) -> npt.NDArray[np.bool_]:
+        """Which rows begin as an earlier one of the task does, unless it stands right before: then they are of one record."""
+        beginnings, rows = _beginnings(batches)
+        count = sum(map(len, batches))
+        row_bits = np.uint64(count.bit_length())
+        row_mask = (np.uint64(1) << row_bits) - np.uint64(1)
+        numbers = np.sort((beginnings & ~row_mask) | rows.astype(np.uint64))
+        rows, keys = (numbers & row_mask).astype(np.int64), numbers >> row_bits
+        is_same = np.zeros(len(keys), bool)
+        is_same[1:] = keys[1:] == keys[:-1]
+        begins = ~is_same
+        begins[1:] |= rows[1:] != rows[:-1] + 1
+        come_again = is_same & begins
+        for bits, earlier in self._beginnings:
+            shorter = max(bits, row_bits)
+            come_again |= _is_among(keys >> (shorter - row_bits), earlier >> (shorter - bits))
+        self._beginnings.append((row_bits, keys))
+        found = np.zeros(count, bool)
+        if come_again.any():
+            runs = np.flatnonzero(begins)
+            found[rows] = np.repeat(come_again[runs], np.diff(np.r_[runs, len(rows)]))
+        return found
+
+
 def content_hash(table: Table) -> Column:
     """xxHash64 of what a record says, apart from where it was read: equal for true duplicates."""
     where = {*_POSITION, "batch", "source", "byte_offset", "keys_from", "record_key", "is_conflicting"}
