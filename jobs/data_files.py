@@ -151,9 +151,7 @@ class TableWriter:
         return self._open[partition, lies_apart][1]
 
 
-def _split(
-    batches: Sequence[pa.RecordBatch], chosen: npt.NDArray[np.bool_]
-) -> tuple[list[pa.RecordBatch], list[pa.RecordBatch]]:
+def _split(batches: Sequence[pa.RecordBatch], chosen: npt.NDArray[np.bool_]) -> tuple[list[pa.RecordBatch], list[pa.RecordBatch]]:
     """Rows that are not chosen, and those that are. Batches of which none is are not copied."""
     others, those, begin = [], [], 0
     for batch in batches:

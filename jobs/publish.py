@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, localcontext
@@ -210,6 +210,17 @@ def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
     estimated = lake.read(ESTIMATED, in_month(usage_month, revision=state["revision"]))
     # Sorted keys load into PostgreSQL's index about twice as fast.
     lake.append(REVISIONS, compose(estimated, state["revision"], number).sortWithinPartitions("subscription_key"), number)
+    with _served_meanwhile(workplace, usage_month, number) as served:
+        publication = _publication(workplace, usage_month, number, cause, verdict, state)
+        lake.append_rows(PUBLICATIONS, [publication], number)
+        served.set_result(None)
+
+
+def _publication(
+    workplace: Workplace, usage_month: date, number: int, cause: Cause, verdict: Row, state: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The row of the ledger for rows that are in ``revisions``; what it is beside is written. Raises Refused as ``commit``."""
+    lake = workplace.lake
     rows = _rows_of(lake, REVISIONS, usage_month, number)
     of = {"publication_id": number, "usage_month": usage_month, "revision": state["revision"]}
     totals = totals_of(rows, lake.read(SUBSCRIBED, in_month(usage_month, revision=state["revision"])))
@@ -239,7 +250,37 @@ def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
         raise ArithmeticError(f"{usage_month:%Y-%m}: the causes do not add up to the difference of the two publications")
     if ledger.current(lake, usage_month) != previous:
         raise Refused(f"{usage_month:%Y-%m} was published by another run in the meantime: nothing is published twice")
-    lake.append_rows(PUBLICATIONS, [publication], number)
+    return publication
+
+
+@contextmanager
+def _served_meanwhile(workplace: Workplace, usage_month: date, number: int) -> Iterator[Future[None]]:
+    """Let PostgreSQL take in the rows of a publication while the rest of it is worked out.
+
+    Gives what is to be told when it is in the ledger; PostgreSQL's transaction waits for that, and ends without a trace if it does
+    not come. If PostgreSQL fails, it does so again, and says why, when the projections are brought up to the ledger.
+    """
+    in_ledger: Future[None] = Future()
+
+    def awaited() -> tuple[dict[str, Any], serving.Beside]:
+        in_ledger.result()
+        (publication,) = [row for row in ledger.publications(workplace.lake) if row.publication_id == number]
+        return publication.asDict(), _beside_of(workplace, publication)
+
+    def load() -> None:
+        named = {"publication_id": number, "usage_month": usage_month}
+        rows = _arrow_rows(workplace.lake, REVISIONS, usage_month, number)
+        with closing(connect(workplace.settings)) as connection:
+            prepare(connection)
+            serving.missing(connection, [row.publication_id for row in ledger.publications(workplace.lake)])  # of this lake only
+            serving.load_publication(connection, named, rows, awaited=awaited)
+
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(load)
+        try:
+            yield in_ledger
+        finally:
+            in_ledger.cancel()  # unless it was told
 
 
 def totals_of(rows: DataFrame, subscribed: DataFrame) -> list[dict[str, Any]]:
@@ -326,15 +367,20 @@ def _serve(workplace: Workplace, erased: set[date]) -> set[date]:
                 connection,
                 publication.asDict(),
                 _arrow_rows(workplace.lake, REVISIONS, *of_publication),
-                serving.Beside(
-                    [(table, _beside(workplace.lake, table, publication)) for table in BESIDE],
-                    _arrow_rows(workplace.lake, CORRECTIONS, *of_publication),
-                    _method_texts(workplace, publication),
-                ),
+                _beside_of(workplace, publication),
                 left,
             )
             served.add(publication.usage_month)
     return served
+
+
+def _beside_of(workplace: Workplace, publication: Row) -> serving.Beside:
+    """What comes with the rows of a publication."""
+    return serving.Beside(
+        [(table, _beside(workplace.lake, table, publication)) for table in BESIDE],
+        _arrow_rows(workplace.lake, CORRECTIONS, publication.usage_month, publication.publication_id),
+        _method_texts(workplace, publication),
+    )
 
 
 def _beside(lake: Lake, table: Table, publication: Row) -> list[dict[str, Any]]:

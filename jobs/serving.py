@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -67,15 +67,18 @@ def load_publication(
     rows: Iterable[pa.RecordBatch],
     beside: Beside = _NOTHING_BESIDE,
     left: Mapping[str, Any] | None = None,
+    awaited: Callable[[], tuple[Mapping[str, Any], Beside]] | None = None,
 ) -> bool:
     """Copy a publication in one transaction: to revisions, to the ledger and, if it is the latest of its month, to published.
 
     Args:
         connection: a prepared one outside any transaction.
-        publication: its row of PUBLICATIONS.
+        publication: its row of PUBLICATIONS; the number and the month are enough of one that is awaited.
         rows: its rows in the columns of PUBLISHED; not read if it was loaded before.
         beside: what comes with it.
         left: totals of the rows that are left of it, if figures of its month were erased.
+        awaited: waits until the publication is in the ledger, while its rows are copied, and gives it with what comes with it;
+            whatever it raises ends the transaction as if nothing had been copied.
 
     Returns:
         Whether it was loaded; False if it was there.
@@ -88,12 +91,15 @@ def load_publication(
         connection.execute("LOCK TABLE footprint.publications IN SHARE ROW EXCLUSIVE MODE")  # readers go on
         if _is_loaded(connection, publication):
             return False
-        _check(connection, {**publication, **(left or {})}, _copy(connection, REVISIONS, rows))
+        copied = _copy(connection, REVISIONS, rows)
+        if _is_latest(connection, publication):
+            _replace_month(connection, publication)
+        if awaited is not None:
+            publication, beside = awaited()
+        _check(connection, {**publication, **(left or {})}, copied)
         _copy(connection, CORRECTIONS, beside.corrections)
         for table, few in beside.rows:
             _insert(connection, table, few)
-        if _is_latest(connection, publication):
-            _replace_month(connection, publication)
         _insert(connection, PUBLICATIONS, [publication])
         for (method_id, language), text in sorted(beside.method_texts.items()):
             connection.execute(_SAVE_TEXT, (method_id, language, text))
@@ -168,7 +174,7 @@ def method_text(connection: psycopg.Connection, method_id: str, language: str) -
 def _is_loaded(connection: psycopg.Connection, publication: Mapping[str, Any]) -> bool:
     statement = "SELECT usage_month, rows_hash FROM footprint.publications WHERE publication_id = %(publication_id)s"
     there = connection.execute(statement, publication).fetchone()
-    if there and there != (publication["usage_month"], publication["rows_hash"]):
+    if there and there != (publication["usage_month"], publication.get("rows_hash")):
         raise CallError(
             f"publication {publication['publication_id']} is in PostgreSQL with other content: another lake publishes there"
         )
