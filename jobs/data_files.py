@@ -121,7 +121,7 @@ class TableWriter:
             is_apart = self.apart(together)
             parts = dict(zip((False, True), _split(together, is_apart), strict=True))
         for lies_apart, held in parts.items():
-            if held:
+            if any(map(len, held)):
                 self._writer(partition, lies_apart).write_table(pa.Table.from_batches(held), sum(map(len, held)))
 
     def _writer(self, partition: str, lies_apart: bool) -> pq.ParquetWriter:
@@ -159,8 +159,8 @@ def _split(batches: Sequence[pa.RecordBatch], chosen: npt.NDArray[np.bool_]) -> 
         begin += len(batch)
         if here.true_count:
             those.append(batch.filter(here))
-            batch = batch.filter(pc.invert(here))  # noqa: PLW2901 - the rest of it
-        if len(batch):
+            others.append(batch.filter(pc.invert(here)))
+        else:
             others.append(batch)
     return others, those
 

@@ -59,6 +59,7 @@ class Known:
 
 
 def octets_and_offsets(texts: pa.BinaryArray) -> tuple[Octets, Offsets]:
+    """The octets of texts, and where in them each begins and the last ends."""
     _, offsets, octets = texts.buffers()
     every = np.frombuffer(octets, np.uint8) if octets else np.zeros(0, np.uint8)
     return every, np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]

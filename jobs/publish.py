@@ -257,8 +257,8 @@ def _publication(
 def _served_meanwhile(workplace: Workplace, usage_month: date, number: int) -> Iterator[Future[None]]:
     """Let PostgreSQL take in the rows of a publication while the rest of it is worked out.
 
-    Gives what is to be told when it is in the ledger; PostgreSQL's transaction waits for that, and ends without a trace if it does
-    not come. If PostgreSQL fails, it does so again, and says why, when the projections are brought up to the ledger.
+    Gives what is to be told when it is in the ledger; PostgreSQL's transaction waits for that, and ends without a trace if it
+    does not come. If PostgreSQL fails, it does so again, and says why, when the projections are brought up to the ledger.
     """
     in_ledger: Future[None] = Future()
 

@@ -76,6 +76,7 @@ class Met:
     """
 
     def __init__(self) -> None:
+        """Nothing is met yet."""
         self._beginnings: list[tuple[np.uint64, npt.NDArray[np.uint64]]] = []
         """Of the keys of each call, sorted, and how many of their 64 bits gave way to the number of a row."""
 
