@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
 from factors.expression import DECIMAL_GIGABYTE
 from factors.registry import method_text
@@ -26,6 +23,7 @@ from jobs.data_files import FOUND, DataFile, TableWriter, data_file_batches
 from jobs.difference import corrections, total
 from jobs.lake import Lake, in_month
 from jobs.postgres import connect
+from jobs.row_hashes import hashes
 from jobs.run import Refused, code_version, lock_hash
 from jobs.serving_schema import BESIDE, prepare
 from jobs.spark import in_tasks
@@ -45,13 +43,10 @@ from schemas.tables import (
 )
 
 FIRST_PUBLICATION = "first publication"
-_BUCKETS = 3
-"""Hexadecimal digits of a row's hash that choose its bucket: 4,096 buckets keep each small for tens of millions of rows."""
 _NATIONAL = "all"
 _COUNTED = ("data_volume_bytes", "data_volume_gb_displayed", "footprint_gco2e_displayed")
 _SUMMED = (*_COUNTED, "footprint_gco2e")
 _OF_SUBSCRIPTION = ("network", "brand", "factor_set", "method_id")
-_NOT_FIGURES = ("subscription_key", "revision", "publication_id")
 
 
 @dataclass(frozen=True)
@@ -120,43 +115,6 @@ def compose(estimated: DataFrame, revision: int, publication_id: int) -> DataFra
             "publication_id": F.lit(publication_id).cast("bigint"),
         }
     ).select(*PUBLISHED.names)
-
-
-def hashes(rows: DataFrame) -> dict[str, str]:
-    """SHA-256 of the sorted rows: the same for the same rows in any order and any number of partitions.
-
-    Rows are hashed one by one, gathered by the first digits of their hash, sorted within, and hashed up: by Python, since Spark
-    sorts lists of so many groups twice over.
-
-    Returns:
-        ``rows_hash``, of whole rows, and ``figures_hash``, without keys, revision and publication: equal figures, equal hash.
-    """
-    written = {name: F.coalesce(F.col(name).cast("string"), F.lit("null")) for name in rows.columns}
-    columns = {
-        "rows_hash": list(written.values()),
-        "figures_hash": [text for name, text in written.items() if name not in _NOT_FIGURES],
-    }
-    each = F.array(
-        *[F.struct(F.lit(n).alias("name"), F.sha2(F.concat_ws("\x1f", *c), 256).alias("row_hash")) for n, c in columns.items()]
-    )
-
-    def of_buckets(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        hashes_of = defaultdict(list)
-        for batch in batches:
-            for name, bucket, row_hash in zip(*[column.to_pylist() for column in batch.columns], strict=True):
-                hashes_of[name, bucket].append(row_hash)
-        found = [
-            {"name": name, "bucket": bucket, "bucket_hash": hashlib.sha256("".join(sorted(some)).encode()).hexdigest()}
-            for (name, bucket), some in hashes_of.items()
-        ]
-        yield pa.RecordBatch.from_pylist(found, schema)
-
-    schema = pa.schema([(name, pa.string()) for name in ("name", "bucket", "bucket_hash")])
-    hashed = rows.select(F.inline(each)).select("name", F.substring("row_hash", 1, _BUCKETS).alias("bucket"), "row_hash")
-    buckets = hashed.repartition("bucket").mapInArrow(of_buckets, from_arrow_schema(schema))
-    found = sorted((row.name, row.bucket, row.bucket_hash) for row in buckets.collect())
-    together = {name: "".join(bucket_hash for of, _, bucket_hash in found if of == name) for name in columns}
-    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in together.items()}
 
 
 def project(workplace: Workplace) -> set[date]:

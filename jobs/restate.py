@@ -24,7 +24,8 @@ from jobs.difference import Moved, split
 from jobs.estimate import estimate
 from jobs.lake import in_month
 from jobs.month import OF_INTERVAL, assignments_of, delivery_ranks, estimate_month, meter_month, settled
-from jobs.publish import Cause, commit, compose, hashes, project
+from jobs.publish import Cause, commit, compose, project
+from jobs.row_hashes import hashes
 from jobs.run import Refused
 from jobs.verify import verify_month
 from jobs.workplace import Workplace

@@ -157,7 +157,7 @@ def causes(settings: Settings) -> dict[tuple[str, str], tuple[Decimal, int, int]
 
 def figures_of(settings: Settings, publication_id: int) -> str:
     """The hash of a publication's figures, worked out from its rows as they are now."""
-    from jobs.publish import hashes
+    from jobs.row_hashes import hashes
     from schemas.tables import REVISIONS
 
     found: list[str] = []

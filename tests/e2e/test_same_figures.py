@@ -34,7 +34,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def figures(settings: Settings, run, spark) -> str:
     """Hash of what would be published."""
-    from jobs.publish import compose, hashes
+    from jobs.publish import compose
+    from jobs.row_hashes import hashes
 
     run(settings, MONTH, FIGURES)
     estimated = spark.read.format("delta").load(f"{settings.lake}/estimated").where("usage_month = DATE'2026-10-01'")

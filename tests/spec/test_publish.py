@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
 from datetime import date
 from decimal import Decimal
 
@@ -115,7 +117,7 @@ def changed_once(frame, column: str, who: str = "ana"):
 
 def both(frame) -> tuple[str, str]:
     """Hash of rows and hash of figures."""
-    from jobs.publish import hashes
+    from jobs.row_hashes import hashes
 
     found = hashes(frame)
     return found["rows_hash"], found["figures_hash"]
@@ -156,6 +158,34 @@ def test_the_hash_of_figures_does_not_see_keys_and_revisions_but_the_hash_of_row
         changed = changed_once(frame, column)
         assert both(changed)[1] == expected[1], column
         assert both(changed)[0] != expected[0], column
+
+
+def test_hashes_are_those_of_the_rows_as_plain_python_writes_them(spark):
+    tiny = "CAST(0.000000000001 AS DECIMAL(24,12))"
+    written = {"volume_gco2e": tiny, "subscription_gco2e": "CAST(0 AS DECIMAL(24,12))", "footprint_gco2e": tiny}
+    frame = rows(spark, PUBLISHED, PUBLISHED_ROWS)
+    frame = frame.unionByName(frame.selectExpr(*[f"{written.get(name, name)} AS {name}" for name in PUBLISHED.names]))
+
+    found = [{name: as_text(row[name]) for name in PUBLISHED.names} for row in frame.collect()]
+
+    figures = [
+        {n: text for n, text in row.items() if n not in ("subscription_key", "revision", "publication_id")} for row in found
+    ]
+    assert both(frame) == (hash_of(found), hash_of(figures))
+
+
+def as_text(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
+
+
+def hash_of(rows: list[dict[str, str]]) -> str:
+    buckets = defaultdict(list)
+    for digest in sorted(hashlib.sha256("\x1f".join(row.values()).encode()).hexdigest() for row in rows):
+        buckets[digest[:3]].append(digest)
+    together = "".join(hashlib.sha256("".join(digests).encode()).hexdigest() for digests in buckets.values())
+    return hashlib.sha256(together.encode()).hexdigest()
 
 
 # Totals

@@ -1,0 +1,94 @@
+"""Hashes of a month's published rows: the same for the same rows in any order, at any number of partitions.
+
+Each row is hashed as the text of its columns; hashes are gathered by their first digits, sorted within, and hashed up. Written
+and hashed by Arrow and hashlib in the tasks, as Spark takes several times as long to cast and hash a row. DuckDB works the same
+hash out in ``jobs.exact_sql``, by which a pack is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_schema
+
+_NOT_FIGURES = ("subscription_key", "revision", "publication_id")
+_DIGEST = hashlib.sha256().digest_size
+_DIGITS = 3
+"""Hexadecimal digits of a row's hash that choose its bucket: 4,096 buckets keep each small for tens of millions of rows."""
+_GATHERED = pa.schema([("name", pa.string()), ("first", pa.int32()), ("digests", pa.binary())])
+"""Hashes of rows one after the other, by the first octet of each."""
+_BUCKETS = pa.schema([(name, pa.string()) for name in ("name", "bucket", "bucket_hash")])
+
+
+def hashes(rows: DataFrame) -> dict[str, str]:
+    """SHA-256 of the sorted rows.
+
+    Returns:
+        ``rows_hash``, of whole rows, and ``figures_hash``, without keys, revision and publication: equal figures, equal hash.
+    """
+    columns = {"rows_hash": rows.columns, "figures_hash": [name for name in rows.columns if name not in _NOT_FIGURES]}
+
+    def of_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        digests: dict[str, list[bytes]] = {name: [] for name in columns}
+        for batch in batches:
+            written = {name: _written(batch.column(name)) for name in batch.schema.names}
+            for name, chosen in columns.items():
+                digests[name] += _digests([written[column] for column in chosen])
+        yield pa.RecordBatch.from_pylist([row for name in columns for row in _gathered(name, digests[name])], _GATHERED)
+
+    gathered = rows.mapInArrow(of_rows, from_arrow_schema(_GATHERED)).repartition("first")
+    buckets = gathered.mapInArrow(_hashed_up, from_arrow_schema(_BUCKETS))
+    found = sorted((row.name, row.bucket, row.bucket_hash) for row in buckets.collect())
+    together = {name: "".join(bucket_hash for of, _, bucket_hash in found if of == name) for name in columns}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in together.items()}
+
+
+def _written(values: pa.Array) -> pa.StringArray:
+    """Values as text; of a decimal every place, never an exponent."""
+    text = values.cast(pa.string())
+    if pa.types.is_decimal(values.type):
+        zero = pa.scalar(Decimal(0), values.type)
+        text = pc.if_else(pc.fill_null(pc.equal(values, zero), False), format(zero.as_py(), "f"), text)
+        has_exponent = pc.fill_null(pc.match_substring(text, "E"), False)
+        if has_exponent.true_count:
+            text = pc.replace_with_mask(
+                text, has_exponent, pa.array([format(v, "f") for v in values.filter(has_exponent).to_pylist()])
+            )
+    return pc.fill_null(text, "null")
+
+
+def _digests(texts: Sequence[pa.StringArray]) -> list[bytes]:
+    rows = pc.binary_join_element_wise(*texts, "\x1f").cast(pa.binary()).to_pylist()
+    return [hashlib.sha256(row).digest() for row in rows]
+
+
+def _gathered(name: str, digests: Sequence[bytes]) -> Iterator[Mapping[str, object]]:
+    octets = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _DIGEST)
+    for first in np.unique(octets[:, 0]):
+        yield {"name": name, "first": int(first), "digests": octets[octets[:, 0] == first].tobytes()}
+
+
+def _hashed_up(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The hash of each bucket's sorted hashes; all of a bucket are in one task."""
+    gathered: dict[tuple[str, int], list[bytes]] = defaultdict(list)
+    for batch in batches:
+        for row in batch.to_pylist():
+            gathered[row["name"], row["first"]].append(row["digests"])
+    found = []
+    for (name, _), some in gathered.items():
+        octets = b"".join(some)
+        buckets: dict[str, list[str]] = defaultdict(list)
+        for digest in sorted(octets[at : at + _DIGEST].hex() for at in range(0, len(octets), _DIGEST)):
+            buckets[digest[:_DIGITS]].append(digest)
+        found += [
+            {"name": name, "bucket": bucket, "bucket_hash": hashlib.sha256("".join(digests).encode()).hexdigest()}
+            for bucket, digests in buckets.items()
+        ]
+    yield pa.RecordBatch.from_pylist(found, _BUCKETS)
