@@ -6,9 +6,11 @@ delivery that was withdrawn cease to exist from the withdrawing batch on. So an 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyarrow.compute import Expression
 from pyspark.sql import DataFrame, Row
@@ -77,9 +79,39 @@ class AsOf:
         """Rows of a table that count, and meet a condition as of ``Lake.read``."""
         return visible(self.lake.read(table, where), self.batches, self.cutoff)
 
+    @property
+    def visible(self) -> Visible:
+        """Which rows count, for a worker."""
+        uncommitted, withdrawn_by = _hidden(self.batches, self.cutoff)
+        return Visible(self.cutoff, frozenset(uncommitted), withdrawn_by)
+
     def few(self, table: Table, where: Expression) -> list[Row]:
         """Rows of a table of few rows that count, on the driver and without a Spark job: those that meet a condition."""
         return visible_rows(self.lake.few(table, where), self.batches, self.cutoff)
+
+
+@dataclass(frozen=True)
+class Visible:
+    """As ``visible``, of Arrow batches on a worker.
+
+    Args:
+        cutoff: last batch that counts.
+        uncommitted: batches up to it that do not.
+        withdrawn_by: the last batch up to it that withdrew each delivery, by file number.
+    """
+
+    cutoff: int
+    uncommitted: frozenset[int]
+    withdrawn_by: Mapping[int, int]
+
+    def rows(self, rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        """Which rows count, by their ``batch`` and ``file_number``."""
+        batch = rows["batch"].to_numpy()
+        count: npt.NDArray[np.bool_] = (batch <= self.cutoff) & ~np.isin(batch, [*self.uncommitted])
+        numbers = rows["file_number"].to_numpy()
+        for number in set(np.unique(numbers).tolist()) & self.withdrawn_by.keys():
+            count &= (numbers != number) | (batch >= self.withdrawn_by[number])
+        return count
 
 
 def withdrawn_between(batches: Sequence[Batch], earlier: int, later: int) -> list[int]:

@@ -29,6 +29,7 @@ _LONGEST_STATISTIC = 32
 _ROW_GROUP_ROWS, _READ_ROWS = 1 << 19, 1 << 16
 FOUND = pa.schema([("found", pa.string())])
 """What a task says of the data files it wrote: JSON."""
+_ENCODED = pa.dictionary(pa.int32(), pa.string())
 _PACKED = ("BIGINT", "INT", "TIMESTAMP", "DATE")
 """Types whose neighbours differ little."""
 _FOLDER_STORES = ("local", "hdfs")
@@ -190,11 +191,22 @@ def _column(table: Table, declared: pa.Field, values: Any, rows: int) -> pa.Arra
     return values if values.type == declared.type else values.cast(declared.type)
 
 
-def data_file_batches(root: str, path: str, table: Table, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Rows of a data file in their order, in the columns of its table, partition columns too, some at a time."""
+def data_file_batches(
+    root: str, path: str, table: Table, columns: Sequence[str] | None = None, encoded: Sequence[str] = ()
+) -> Iterator[pa.RecordBatch]:
+    """Rows of a data file in their order, in the columns of its table, partition columns too, some at a time.
+
+    Args:
+        root: where the table lies.
+        path: the file, under it.
+        table: the table.
+        columns: those wanted; all by default. Of partition columns only days can be.
+        encoded: texts that come as numbers into a dictionary, as they lie in the file.
+    """
     files, place = filesystem(root)
-    in_path = {name: date.fromisoformat(day) for name, day in _values_of(path).items()}
-    schema = pa.schema([field for field in table.arrow_schema if columns is None or field.name in columns])
+    wanted = [field for field in table.arrow_schema if columns is None or field.name in columns]
+    schema = pa.schema([field.with_type(_ENCODED) if field.name in encoded else field for field in wanted])
+    in_path = {name: date.fromisoformat(day) for name, day in _values_of(path).items() if name in schema.names}
     with files.open_input_file(f"{place}/{path}") as file:
         yield from parquet_batches(file, schema, in_path, _READ_ROWS)
 
@@ -211,7 +223,8 @@ def parquet_batches(
         rows: how many at a time.
         buffer_octets: how much of a column is read ahead; 0 for all of it in a row group.
     """
-    file = pq.ParquetFile(source, buffer_size=buffer_octets, pre_buffer=False)
+    encoded = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    file = pq.ParquetFile(source, buffer_size=buffer_octets, pre_buffer=False, read_dictionary=encoded)
     there = [name for name in schema.names if name in file.schema_arrow.names]
     for batch in file.iter_batches(rows, columns=there, use_threads=False):
         columns = [

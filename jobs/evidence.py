@@ -13,11 +13,14 @@ from decimal import ROUND_HALF_UP, Decimal
 from statistics import median
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.batches import AsOf
 from jobs.completeness import files_of_month, gaps, numbered_in_month
+from jobs.intervals import Intervals
 from jobs.lake import Lake
 from jobs.legal_calendar import days_of
 from jobs.meter import Month
@@ -86,16 +89,31 @@ def received(files: Iterable[Row], month: Month) -> list[dict[str, Any]]:
     return [{"source": source, "is_without_time": flag, **of_source} for (source, flag), of_source in sorted(sums.items())]
 
 
-def daily_usage(records: DataFrame, legal_timezone: str) -> Daily:
-    """Octets and intervals of records, by source and legal day of the close."""
+def daily_usage(intervals: Intervals, legal_timezone: str) -> Daily:
+    """Octets and intervals, by source and legal day of the close."""
+
     # Days are told of quarters of an hour, on which those of every zone begin: of each record it would take most of the time.
-    quarter = F.expr(f"unix_micros(closed_at) div {_QUARTER_US}").alias("quarter")
-    octets = F.sum(F.col("octets_up") + F.col("octets_down")).alias("octets")
-    quarters = records.groupBy("source", quarter).agg(octets, F.count("*").alias("intervals"))
+    def of_quarters(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        found: dict[tuple[str, int], list[int]] = {}
+        for rows in batches:
+            octets = pc.add_checked(rows["octets_up"], rows["octets_down"])
+            quarter = pc.divide(rows["closed_at"].cast(pa.int64()), _QUARTER_US)
+            table = pa.table({"source": rows["source"].cast(pa.string()), "quarter": quarter, "octets": octets})
+            for of in table.group_by(["source", "quarter"]).aggregate([("octets", "sum"), ("octets", "count")]).to_pylist():
+                used = found.setdefault((of["source"], of["quarter"]), [0, 0])
+                used[0] += of["octets_sum"]
+                used[1] += of["octets_count"]
+        rows = [[*of, *used] for of, used in found.items()]
+        yield pa.RecordBatch.from_pylist([dict(zip(_QUARTERS.names, row, strict=True)) for row in rows], _QUARTERS)
+
+    quarters = intervals.mapped(of_quarters, _QUARTERS)
     begin = F.timestamp_micros(F.col("quarter") * _QUARTER_US)
     day = F.to_date(F.from_utc_timestamp(begin, legal_timezone)).alias("day")
     days = quarters.groupBy("source", day).agg(F.sum("octets").alias("octets"), F.sum("intervals").alias("intervals"))
     return {(row.source, row.day): Used(row.octets, row.intervals) for row in days.collect()}
+
+
+_QUARTERS = pa.schema([("source", pa.string()), *[(name, pa.int64()) for name in ("quarter", "octets", "intervals")]])
 
 
 def daily_as_judged(lake: Lake, verdict_id: int) -> Daily:

@@ -69,6 +69,7 @@ class Lake:
     fence: Callable[[], None]
     _small: dict[str, tuple[int, list[Row]]] = field(default_factory=dict)
     _found: dict[str, tuple[int, dict[str, DataFrame]]] = field(default_factory=dict)
+    _kept: dict[str, tuple[object, Any]] = field(default_factory=dict)
 
     def path(self, table: Table) -> str:
         """Where the table lies."""
@@ -157,6 +158,12 @@ class Lake:
         found = dataset(self.root, table)
         self._require_columns(table, found.schema.names)
         return _driver_rows(found.to_table(list(table.names), where).cast(table.arrow_schema))
+
+    def kept(self, name: str, state: object, find: Callable[[], Any]) -> Any:
+        """Something that was found in the lake, found anew only where the state that it depends on is another."""
+        if name not in self._kept or self._kept[name][0] != state:
+            self._kept[name] = (state, find())
+        return self._kept[name][1]
 
     def last_number(self, table: Table) -> int:
         """The greatest number that an append to the table had; -1 if none had one."""

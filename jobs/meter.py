@@ -36,7 +36,17 @@ class Month:
 
 
 def settle_conflicts(records: DataFrame, duplicates: DataFrame, deliveries: DataFrame) -> DataFrame:
-    """Of records with one key and different content, keep the one whose content was delivered last.
+    """Rows of ``records`` without those that ``superseded`` names, whose arguments these are."""
+    at = [F.col(name).alias(f"at_{name}") for name in _POSITION]
+    dropped = few(superseded(records, duplicates, deliveries).select(*at, F.xxhash64(*_POSITION).alias("place_hash")))
+    is_dropped = F.xxhash64(*_POSITION) == F.col("place_hash")
+    for name in _POSITION:
+        is_dropped &= _equal(name, f"at_{name}")
+    return records.join(dropped, is_dropped, "left_anti")
+
+
+def superseded(records: DataFrame, duplicates: DataFrame, deliveries: DataFrame) -> DataFrame:
+    """Of records with one key and different content, all but the one whose content was delivered last.
 
     Last is the greatest (file sequence, file hash, ordinal) over every delivery of the content, duplicates too, so that the order
     of arrival does not matter. A record is kept or dropped with all its rows of the month.
@@ -45,6 +55,9 @@ def settle_conflicts(records: DataFrame, duplicates: DataFrame, deliveries: Data
         records: accepted rows with ``record_key``, ``is_conflicting`` and position.
         duplicates: rejected rows of reason duplicate, with key, position and the position of the accepted copy.
         deliveries: ``file_number, file_sequence, file_hash`` of every delivery.
+
+    Returns:
+        ``file_number, record_ordinal`` of the records that do not count.
     """
     keys = few(
         records.where("is_conflicting").select(F.col("record_key").alias("key"), F.xxhash64("record_key").alias("key_hash"))
@@ -57,14 +70,7 @@ def settle_conflicts(records: DataFrame, duplicates: DataFrame, deliveries: Data
     order = F.struct(F.coalesce("file_sequence", F.lit(-1)), "file_hash", "record_ordinal", "accepted")
     ranked = copies.join(F.broadcast(deliveries), on="file_number", how="inner").groupBy("record_key", "accepted")
     last = ranked.agg(F.max(order).alias("last")).withColumn("latest", F.max("last").over(Window.partitionBy("record_key")))
-    dropped = last.where(F.col("last") != F.col("latest")).select(
-        *[F.col(f"accepted.{name}").alias(f"at_{name}") for name in _POSITION]
-    )
-    dropped = few(dropped.withColumn("place_hash", F.xxhash64(*dropped.columns)))
-    is_dropped = F.xxhash64(*_POSITION) == F.col("place_hash")
-    for name in _POSITION:
-        is_dropped &= _equal(name, f"at_{name}")
-    return records.join(dropped, is_dropped, "left_anti")
+    return last.where(F.col("last") != F.col("latest")).select(*[f"accepted.{name}" for name in _POSITION])
 
 
 def _equal(one: str, other: str) -> Column:
@@ -97,51 +103,6 @@ def overlapping(assignments: DataFrame) -> DataFrame:
     lasting = lasting.join(several, _identifier_hash() == F.col("several.identifier_hash"), "left_semi")
     clashing = lasting.withColumn("taken_until", F.max("assigned_until").over(before)).where("assigned_from < taken_until")
     return clashing.select("source", "file_number", "record_ordinal")
-
-
-def by_identifier(records: DataFrame, assignments: DataFrame, month: Month) -> DataFrame:
-    """Add up intervals per identifier before anyone asks whose they are: apart only where a holder begins or ends.
-
-    Nearly every identifier has one holder all month, so this leaves a few rows of each to be joined with the assignments.
-
-    Args:
-        records: accepted rows of the month; none closed before it began.
-        assignments: rows of ``subscriptions``.
-        month: the month.
-
-    Returns:
-        Sums per identifier, source, access technology, roaming zone and ``held_at``: an instant at which the identifier had the
-        holder that it had when each of the intervals closed.
-    """
-    terms = few(_terms_of_changed(assignments, month))
-    begins, ends = F.col("term.held_at"), _open_ended("term.held_until")
-    closed = F.col("record.closed_at")
-    in_term = (_identifier_hash("record.") == F.col("term.identifier_hash")) & (begins <= closed) & (closed < ends)
-    held = records.alias("record").join(terms.alias("term"), on=in_term, how="left")
-    columns = [f"record.{name}" for name in (*_IDENTIFIER, "source", "access_technology", "roaming_zone")]
-    return held.groupBy(*columns, F.coalesce(begins, F.lit(month.begin)).alias("held_at")).agg(
-        F.sum("octets_up").alias("octets_up"),
-        F.sum("octets_down").alias("octets_down"),
-        F.count_if(F.col("month_part") <= 1).alias("intervals"),
-        F.bool_or("is_estimated").alias("is_estimated"),
-    )
-
-
-def _terms_of_changed(assignments: DataFrame, month: Month) -> DataFrame:
-    """Identifiers that may change hands after the month began, with the terms in which they cannot.
-
-    By the hash of an identifier, since Spark looks up a number several times faster. Two identifiers of one hash share the
-    changes of both: their usage is added up in more terms than it need be, and counts once all the same.
-
-    Returns:
-        ``identifier_hash, held_at, held_until`` (null for the last), terms without a gap from the month's begin.
-    """
-    ends = F.explode(F.array("assigned_from", "assigned_to")).alias("held_at")
-    of_identifier = _identifier_hash().alias("identifier_hash")
-    changes = assignments.select(of_identifier, ends).where(F.col("held_at") > F.lit(month.begin)).distinct()
-    firsts = changes.select("identifier_hash").distinct().withColumn("held_at", F.lit(month.begin))
-    following = F.lead("held_at").over(Window.partitionBy("identifier_hash").orderBy("held_at"))
-    return changes.unionByName(firsts).withColumn("held_until", following)
 
 
 def attribute(usage: DataFrame, assignments: DataFrame, subscribed: DataFrame) -> DataFrame:
@@ -289,8 +250,8 @@ def _active_days(month: Month) -> Column:
     return F.when(begin < end, bits).otherwise(F.lit(0).cast("bigint"))
 
 
-def _identifier_hash(of: str = "") -> Column:
-    return F.xxhash64(*[f"{of}{name}" for name in _IDENTIFIER])
+def _identifier_hash() -> Column:
+    return F.xxhash64(*_IDENTIFIER)
 
 
 def _same_identifier(left: str, right: str) -> Column:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import asdict
 from datetime import date, timedelta
+from functools import reduce
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -16,15 +17,18 @@ from pyspark.sql import functions as F
 
 from factors.reading import FactorError
 from factors.registry import Factor, check_volume_basis, factors_id, in_force
-from jobs import counters, ledger
+from jobs import counters, ledger, sums
 from jobs import meter as metering
 from jobs.batches import AsOf
+from jobs.delta_log import Where
 from jobs.estimate import estimate
-from jobs.lake import EmptyMonthError, Lake, LakeError, in_month, meets
+from jobs.intervals import OF_INTERVAL, Intervals, OfFiles, OfFrame, by_file
+from jobs.lake import EmptyMonthError, Lake, LakeError, in_month, meets, versions
 from jobs.land import read_deliveries
 from jobs.legal_calendar import month_number, months_before
 from jobs.pseudonyms import IDENTIFIER_KEY
 from jobs.run import Refused
+from jobs.spark import FEW_ROWS
 from jobs.workplace import Workplace
 from schemas.source import CounterSource
 from schemas.table import Table
@@ -36,6 +40,7 @@ from schemas.tables import (
     ESTIMATED,
     FACTORS,
     FILE_BALANCES,
+    LANDED,
     METERED,
     READINGS,
     REJECTED,
@@ -69,7 +74,7 @@ def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
             raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export") from None
         raise
     records = used_records(workplace, counted, ranks, usage_month, revision)
-    usage = metering.by_identifier(records, assignments, month)
+    usage = sums.by_identifier(records, assignments, month)
     attributed = metering.attribute(usage, assignments, lake.read(SUBSCRIBED, in_month(usage_month, revision=revision)))
     metered = metering.meter(attributed, workplace.networks, month, counted.cutoff)
     return active, _save(lake, METERED, metered, usage_month, revision)
@@ -80,18 +85,37 @@ def _save(lake: Lake, table: Table, frame: DataFrame, usage_month: date, revisio
     return lake.replace_month(table, frame.withColumn("revision", F.lit(revision)), usage_month, revision=revision)
 
 
-def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_month: date, revision: int) -> DataFrame:
+def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_month: date, revision: int) -> Intervals:
     """Intervals of a month that a revision counts, by record or by counter: accepted rows, conflicts settled, and deltas."""
-    accepted = settled(counted.rows(ACCEPTED, in_month(usage_month)), counted, ranks).select(*OF_INTERVAL)
-    if not workplace.lake.exists(DELTAS):
-        return accepted
-    return accepted.unionByName(workplace.lake.read(DELTAS, in_month(usage_month, revision=revision)).select(*OF_INTERVAL))
+    lake, of_month, of_revision = workplace.lake, in_month(usage_month), in_month(usage_month, revision=revision)
+    tables = [(ACCEPTED, of_month), *([(DELTAS, of_revision)] if lake.exists(DELTAS) else [])]
+    dropped = _superseded(counted, ranks, of_month)
+    if len(dropped) <= FEW_ROWS:
+        files = [(table, path) for table, where in tables for path in lake.paths(table, where)]
+        return OfFiles(lake, files, counted.visible, by_file(dropped))
+    records = settled(counted.rows(ACCEPTED, of_month), counted, ranks).select(*OF_INTERVAL)
+    deltas = [lake.read(table, where).select(*OF_INTERVAL) for table, where in tables[1:]]
+    return OfFrame(reduce(DataFrame.unionByName, deltas, records))
 
 
-OF_INTERVAL = (
-    *("source", "identifier_type", "identifier_key", "closed_at", "octets_up", "octets_down"),
-    *("access_technology", "roaming_zone", "month_part", "is_estimated"),
-)
+def _superseded(counted: AsOf, ranks: DataFrame, of_month: Where) -> pa.Table:
+    """File number and ordinal of records of the month that a later delivery corrected; a few more than FEW_ROWS at most.
+
+    Looked for once while the tables are as they are: metering and the verdict ask for the same.
+    """
+
+    def find() -> pa.Table:
+        rows = counted.rows(ACCEPTED, of_month)
+        if rows.where("is_conflicting").isEmpty():
+            return pa.table({name: pa.array([], pa.int64()) for name in ("file_number", "record_ordinal")})
+        return metering.superseded(rows, _duplicates(counted), ranks).limit(FEW_ROWS + 1).toArrow()
+
+    state = (counted.cutoff, versions(counted.lake, (ACCEPTED, REJECTED, LANDED)))
+    return counted.lake.kept(f"superseded {of_month}", state, find)
+
+
+def _duplicates(counted: AsOf) -> DataFrame:
+    return counted.rows(REJECTED).where(F.col("reason") == metering.DUPLICATE)
 
 
 def counter_limits(workplace: Workplace) -> dict[str, counters.Limits]:
@@ -214,8 +238,7 @@ def settled(rows: DataFrame, counted: AsOf, ranks: DataFrame) -> DataFrame:
     # Conflicts are rare, and looking for them first keeps every later plan small.
     if rows.where("is_conflicting").isEmpty():
         return rows
-    duplicates = counted.rows(REJECTED).where(F.col("reason") == metering.DUPLICATE)
-    return metering.settle_conflicts(rows, duplicates, ranks)
+    return metering.settle_conflicts(rows, _duplicates(counted), ranks)
 
 
 def delivery_ranks(lake: Lake) -> DataFrame:

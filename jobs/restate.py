@@ -17,13 +17,14 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from jobs import ledger
+from jobs import ledger, sums
 from jobs import meter as metering
 from jobs.batches import AsOf, withdrawn_between
 from jobs.difference import Moved, split
 from jobs.estimate import estimate
+from jobs.intervals import OF_INTERVAL, OfFrame
 from jobs.lake import in_month
-from jobs.month import OF_INTERVAL, assignments_of, delivery_ranks, estimate_month, meter_month, settled
+from jobs.month import assignments_of, delivery_ranks, estimate_month, meter_month, settled
 from jobs.publish import Cause, commit, compose, project
 from jobs.row_hashes import hashes
 from jobs.run import Refused
@@ -158,7 +159,7 @@ def _attributed(workplace: Workplace, usage_month: date, intervals: DataFrame, o
     assignments = assignments_of(of.counted, ranks, month, workplace.keys_from(usage_month))
     records = intervals.withColumns({"month_part": F.lit(0), "is_estimated": F.lit(False)})
     subscribed = workplace.lake.read(SUBSCRIBED, in_month(usage_month, revision=of.number))
-    attributed = metering.attribute(metering.by_identifier(records, assignments, month), assignments, subscribed)
+    attributed = metering.attribute(sums.by_identifier(OfFrame(records), assignments, month), assignments, subscribed)
     return metering.meter(attributed, workplace.networks, month, of.counted.cutoff)
 
 

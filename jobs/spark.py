@@ -80,8 +80,10 @@ def session(settings: Settings, application: str = "footprint", java_options: st
     return spark
 
 
-def in_tasks(spark: SparkSession, count: int, work: Callable[[int], pa.RecordBatch], schema: pa.Schema) -> DataFrame:
-    """Do work on the workers, numbered from 0 and each number in a task of its own; rows of what it gives.
+def in_tasks(
+    spark: SparkSession, count: int, work: Callable[[int], pa.RecordBatch | Iterable[pa.RecordBatch]], schema: pa.Schema
+) -> DataFrame:
+    """Do work on the workers, numbered from 0 and each number in a task of its own; rows of what it gives, at once or in turn.
 
     What a number means travels with the work: no row has to be pickled.
     """
@@ -89,7 +91,8 @@ def in_tasks(spark: SparkSession, count: int, work: Callable[[int], pa.RecordBat
     def do(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in numbers:
             for number in batch.column(0).to_pylist():
-                yield work(number)
+                found = work(number)
+                yield from [found] if isinstance(found, pa.RecordBatch) else found
 
     return spark.range(0, count, 1, max(1, count)).mapInArrow(do, from_arrow_schema(schema))
 

@@ -109,6 +109,6 @@ def test_a_stage_of_a_month_reads_the_partition_of_that_month(settings, run):
     with workplace(settings, "test", print) as opened:
         for month in ("2026-10", "2026-12"):
             first = usage_month(month)
-            read = used_records(opened, AsOf.now(opened.lake), delivery_ranks(opened.lake), first, 1).inputFiles()
+            read = used_records(opened, AsOf.now(opened.lake), delivery_ranks(opened.lake), first, 1).files
             assert read
-            assert all(f"usage_month={first}" in place for place in read)
+            assert all(f"usage_month={first}" in path for _, path in read)

@@ -44,6 +44,8 @@ def test_a_file_counts_once_in_the_legal_month_it_closed_in_and_one_without_a_ti
 
 @pytest.mark.spark
 def test_octets_and_intervals_are_told_of_legal_days(spark):
+    from jobs.intervals import OfFrame
+
     records = rows(
         spark,
         ACCEPTED,
@@ -56,7 +58,7 @@ def test_octets_and_intervals_are_told_of_legal_days(spark):
         """,
     )
 
-    assert daily_usage(records, "Europe/Paris") == {
+    assert daily_usage(OfFrame(records), "Europe/Paris") == {
         ("pgw", date(2026, 10, 4)): Used(3, 1),
         ("pgw", date(2026, 10, 5)): Used(330, 2),
         ("fixed", date(2026, 10, 27)): Used(5, 1),

@@ -42,10 +42,12 @@ def name(pseudonym: bytes | None) -> str | None:
 
 def metered(spark, records: str, assignments: str, subscribed: str):
     """Rows of ``metered`` for records, assignments and subscriptions written as tables."""
-    from jobs.meter import attribute, by_identifier, meter
+    from jobs.intervals import OfFrame
+    from jobs.meter import attribute, meter
+    from jobs.sums import by_identifier
 
     holders = rows(spark, SUBSCRIPTIONS, assignments)
-    usage = by_identifier(rows(spark, ACCEPTED, records), holders, OCTOBER)
+    usage = by_identifier(OfFrame(rows(spark, ACCEPTED, records)), holders, OCTOBER)
     attributed = attribute(usage, holders, rows(spark, SUBSCRIBED, subscribed))
     return meter(attributed, NETWORKS, OCTOBER, cutoff=7)
 
