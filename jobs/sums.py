@@ -1,28 +1,28 @@
-"""Sums of a month's intervals per identifier, by Arrow and NumPy in the tasks.
+"""Sums of a month's intervals per identifier, by Arrow in the tasks.
 
 Each task adds up what it reads, and hands its sums on in pieces by the beginning of the identifier, many sums as one value of a
-row; a second task adds up the sums of a piece. Identifiers are ordered, not looked up: a table of millions of them is not in a
-processor's cache, and each look waits for memory.
+row; a second task adds up the sums of a piece.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.ipc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.intervals import Intervals
 from jobs.meter import Month
+from jobs.pseudonyms import PSEUDONYM
 
 Integers = npt.NDArray[np.int64]
 
@@ -37,20 +37,22 @@ _USAGE = pa.schema(
         ("is_estimated", pa.bool_()),
     ]
 )
-_SUM = np.dtype(
+_SUM = pa.schema(
     [
-        *[("key", np.uint64), ("rest", np.uint64), ("texts", np.int32), ("held_at", np.int64)],
-        *[("octets_up", np.int64), ("octets_down", np.int64), ("intervals", np.int64), ("is_estimated", np.bool_)],
+        ("identifier_key", PSEUDONYM),
+        ("texts", pa.int32()),
+        *[(name, pa.int64()) for name in ("held_at", "octets_up", "octets_down", "intervals")],
+        ("is_estimated", pa.bool_()),
     ]
 )
-"""A sum as it travels: the two halves of the identifier, numbers of its texts, the instant in microseconds, and what is added."""
+"""A sum as it travels: its texts by a number, its instant in microseconds."""
+_TOLD_APART, _ADDED = ("identifier_key", "texts", "held_at"), ("octets_up", "octets_down", "intervals")
 _PIECES = pa.schema([("piece", pa.int32()), ("texts", pa.string()), ("sums", pa.binary())])
 _PIECE_BITS = 6
 """Pieces are 64, however large the month is: of 10 million identifiers each has as many sums as a task reads."""
-_TOGETHER_ROWS = 1 << 20
-"""Rows that are put in order at once."""
+_TOGETHER_ROWS = 1 << 21
+"""Rows that are added up at once."""
 _HANDED_ON_ROWS = 1 << 16
-_MIXING = tuple(np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F))
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the session's zone is UTC
 
 
@@ -82,10 +84,9 @@ def by_identifier(intervals: Intervals, assignments: DataFrame, month: Month) ->
     def together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums = _Sums()
         for piece in (row for rows in batches for row in rows.to_pylist()):
-            found = np.frombuffer(piece["sums"], _SUM).copy()
-            numbers = np.array([sums.number(tuple(texts)) for texts in json.loads(piece["texts"])], np.int32)
-            found["texts"] = numbers[found["texts"]]
-            sums.add(found)
+            numbers = pa.array([sums.number(tuple(texts)) for texts in json.loads(piece["texts"])], pa.int32())
+            found = pa.ipc.open_stream(piece["sums"]).read_all()
+            sums.add(found.set_column(1, "texts", numbers.take(found["texts"])))
         yield from sums.rows()
 
     pieces = intervals.mapped(added, _PIECES).repartitionById(1 << _PIECE_BITS, "piece")
@@ -143,7 +144,7 @@ def _changes(assignments: DataFrame, month: Month) -> _Changes:
     ends = F.explode(F.array("assigned_from", "assigned_to")).alias("changed_at")
     is_inside = (F.col("changed_at") > F.lit(month.begin)) & (F.col("changed_at") < F.lit(month.end))
     found = assignments.select("identifier_key", ends).where(is_inside).distinct().toArrow()
-    keys, _ = _halves(found["identifier_key"].combine_chunks())
+    keys = _beginnings(found["identifier_key"].cast(PSEUDONYM).combine_chunks())
     return _Changes.of(month, keys, found["changed_at"].cast(pa.int64()).to_numpy())
 
 
@@ -151,32 +152,26 @@ def _microseconds(instant: datetime) -> int:
     return (instant.replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
 
 
-def _halves(identifiers: pa.Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """The first and the last eight octets of pseudonyms, each as one number."""
-    fixed = identifiers.cast(pa.binary(16))
-    octets = fixed.buffers()[1] if len(fixed) else b""
-    words = np.frombuffer(octets, ">u8")[fixed.offset * 2 :][: len(fixed) * 2].astype(np.uint64)
-    return words[::2], words[1::2]
+def _beginnings(identifiers: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint64]:
+    """The first eight octets of pseudonyms, each as one number."""
+    octets = identifiers.buffers()[1] if len(identifiers) else b""
+    return np.frombuffer(octets, ">u8")[identifiers.offset * 2 :: 2][: len(identifiers)].astype(np.uint64)
 
 
-def _of_intervals(rows: pa.RecordBatch, changes: _Changes, sums: _Sums) -> npt.NDArray[Any]:
+def _of_intervals(rows: pa.RecordBatch, changes: _Changes, sums: _Sums) -> pa.Table:
     """Each interval as a sum of its own."""
-    found = np.empty(len(rows), _SUM)
-    found["key"], found["rest"] = _halves(rows["identifier_key"])
-    found["texts"] = sums.numbers([rows[name] for name in _TEXTS])
-    found["held_at"] = changes.held_at(found["key"], rows["closed_at"].cast(pa.int64()).to_numpy())
-    for name in ("octets_up", "octets_down"):
-        found[name] = rows[name].to_numpy()
-    found["intervals"] = rows["month_part"].to_numpy() <= 1
-    found["is_estimated"] = rows["is_estimated"].to_numpy(zero_copy_only=False)
-    return found
+    identifiers = rows["identifier_key"].cast(PSEUDONYM)
+    held_at = changes.held_at(_beginnings(identifiers), rows["closed_at"].cast(pa.int64()).to_numpy())
+    counts = pc.less_equal(rows["month_part"], 1).cast(pa.int64())
+    columns = [identifiers, sums.numbers([rows[name] for name in _TEXTS]), pa.array(held_at)]
+    return pa.table([*columns, rows["octets_up"], rows["octets_down"], counts, rows["is_estimated"]], schema=_SUM)
 
 
 @dataclass
 class _Sums:
     """Sums as they come: what has come is added up whenever it is much, and at the end."""
 
-    _held: list[npt.NDArray[Any]] = field(default_factory=list)
+    _held: list[pa.Table] = field(default_factory=lambda: [_SUM.empty_table()])
     _rows: int = 0
     _added: int = 0
     """Rows of the sums that were added up last, which are the first held."""
@@ -186,87 +181,68 @@ class _Sums:
         """The number of some texts, in the order in which they came."""
         return self._texts.setdefault(texts, len(self._texts))
 
-    def numbers(self, columns: Sequence[pa.Array]) -> npt.NDArray[np.int32]:
+    def numbers(self, columns: Sequence[pa.Array]) -> pa.Int32Array:
         """The number of each row's texts."""
         encoded = [c if pa.types.is_dictionary(c.type) else pc.dictionary_encode(c) for c in columns]
-        sizes = [len(column.dictionary) + 1 for column in encoded]  # one more for null
-        codes = np.zeros(len(columns[0]), np.int64)
-        for column, size in zip(encoded, sizes, strict=True):
-            codes = codes * size + pc.fill_null(column.indices.cast(pa.int64()), size - 1).to_numpy()
-        there = np.unique(codes)
         values = [[*column.dictionary.to_pylist(), None] for column in encoded]
-        numbers = [
-            self.number(tuple(of[at] for of, at in zip(values, np.unravel_index(code, sizes), strict=True))) for code in there
-        ]
-        found: npt.NDArray[np.int32] = np.array(numbers, np.int32)[np.searchsorted(there, codes)]
-        return found
+        codes = np.zeros(len(columns[0]), np.int64)
+        for column, of in zip(encoded, values, strict=True):
+            codes = codes * len(of) + pc.fill_null(column.indices.cast(pa.int64()), len(of) - 1).to_numpy()
+        there = np.unique(codes)
+        places = np.unravel_index(there, [len(of) for of in values])
+        numbers = [self.number(tuple(of[at] for of, at in zip(values, row, strict=True))) for row in zip(*places, strict=True)]
+        return pa.array(numbers, pa.int32()).take(pa.array(np.searchsorted(there, codes)))
 
-    def add(self, sums: npt.NDArray[Any]) -> None:
+    def add(self, sums: pa.Table) -> None:
         """Take in sums."""
         self._held.append(sums)
         self._rows += len(sums)
         if self._rows > max(_TOGETHER_ROWS, 2 * self._added):
             self._add_up()
 
-    def _add_up(self) -> npt.NDArray[Any]:
-        together = _added_up(np.concatenate([np.zeros(0, _SUM), *self._held]))
+    def _add_up(self) -> pa.Table:
+        together = _added_up(pa.concat_tables(self._held))
         self._held, self._rows, self._added = [together], len(together), len(together)
         return together
 
     def pieces(self) -> pa.RecordBatch:
         """The sums in a row for each piece that there is."""
         sums, texts = self._add_up(), json.dumps(list(self._texts))
-        of = (sums["key"] >> np.uint64(64 - _PIECE_BITS)).astype(np.int32)
-        numbers, first = np.unique(of, return_index=True)
-        parts = np.split(sums, first[1:])
-        found = [{"piece": n, "texts": texts, "sums": part.tobytes()} for n, part in zip(numbers.tolist(), parts, strict=True)]
+        piece = (_beginnings(sums["identifier_key"].combine_chunks()) >> np.uint64(64 - _PIECE_BITS)).astype(np.uint8)
+        order = np.argsort(piece, kind="stable")
+        ordered, ends = sums.take(pa.array(order)), np.cumsum(np.bincount(piece, minlength=1 << _PIECE_BITS)).tolist()
+        found = [
+            {"piece": number, "texts": texts, "sums": _serialised(ordered.slice(begin, end - begin))}
+            for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False))
+            if begin < end
+        ]
         return pa.RecordBatch.from_pylist(found, _PIECES)
 
     def rows(self) -> Iterator[pa.RecordBatch]:
         """The sums in columns, some at a time."""
         sums, texts = self._add_up(), list(self._texts)
-        for begin in range(0, len(sums), _HANDED_ON_ROWS):
-            some = sums[begin : begin + _HANDED_ON_ROWS]
-            identifiers = np.column_stack([some["key"], some["rest"]]).astype(">u8").tobytes()
-            columns: Mapping[str, pa.Array] = {
-                "identifier_key": pa.Array.from_buffers(pa.binary(16), len(some), [None, pa.py_buffer(identifiers)]),
-                "held_at": pa.array(some["held_at"]).cast(pa.timestamp("us", "UTC")),
-                **{
-                    name: pa.array([of[at] for of in texts], pa.string()).take(pa.array(some["texts"]))
-                    for at, name in enumerate(_TEXTS)
-                },
-                **{name: pa.array(some[name]) for name in ("octets_up", "octets_down", "intervals", "is_estimated")},
-            }
-            yield pa.RecordBatch.from_arrays([columns[field.name].cast(field.type) for field in _USAGE], schema=_USAGE)
+        columns = {name: sums[name] for name in sums.column_names}
+        columns |= {n: pa.array([of[at] for of in texts], pa.string()).take(sums["texts"]) for at, n in enumerate(_TEXTS)}
+        found = pa.table([columns[field.name].cast(field.type) for field in _USAGE], schema=_USAGE)
+        yield from found.to_batches(_HANDED_ON_ROWS)
 
 
-def _added_up(sums: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Sums of the same identifier, texts and instant as one; in the order of the identifiers' first octets."""
-    if not len(sums):
-        return sums
-    keys, texts, held_at = sums["key"], sums["texts"].astype(np.uint64), sums["held_at"].astype(np.uint64)
-    # Numbers are put in order several times faster than rows. The octets that choose a piece stay as they are.
-    mixed = keys ^ (((sums["rest"] ^ texts * _MIXING[0]) ^ held_at * _MIXING[1]) >> np.uint64(16))
-    order = np.argsort(mixed)
-    ordered = sums[order]
-    begins = np.ones(len(sums), bool)
-    begins[1:] = ~_is_same(ordered[1:], ordered[:-1])
-    if not np.array_equal(begins[1:], mixed[order][1:] != mixed[order][:-1]):  # a coincidence: rows decide
-        ordered = sums[np.lexsort([sums[name] for name in ("held_at", "texts", "rest", "key")])]
-        begins[1:] = ~_is_same(ordered[1:], ordered[:-1])
-    first = np.flatnonzero(begins)
-    found = ordered[first]
-    longest = int(np.diff(np.append(first, len(sums))).max())
-    for name in ("octets_up", "octets_down", "intervals"):
-        if int(ordered[name].max()) * longest >= 1 << 63:
-            raise OverflowError(f"{name} of an identifier might not fit into 64 bits")
-        found[name] = np.add.reduceat(ordered[name], first)
-    found["is_estimated"] = np.logical_or.reduceat(ordered["is_estimated"], first)
-    return found
+def _serialised(sums: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, sums.schema) as stream:
+        stream.write_table(sums)
+    return bytes(sink.getvalue())
 
 
-def _is_same(some: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    same = np.ones(len(some), bool)
-    for name in ("key", "rest", "texts", "held_at"):
-        same &= some[name] == others[name]
-    return same
+def _added_up(sums: pa.Table) -> pa.Table:
+    """Sums of the same identifier, texts and instant as one."""
+    amounts = {name: sums[name] for name in _ADDED}
+    if any((pc.max(amount).as_py() or 0) * len(sums) >= 1 << 63 for amount in amounts.values()):
+        amounts = {name: amount.cast(pa.decimal128(38)) for name, amount in amounts.items()}  # Arrow's sums of integers wrap
+    rows = pa.table({**{name: sums[name] for name in _TOLD_APART}, **amounts, "is_estimated": sums["is_estimated"]})
+    asked = [*((name, "sum") for name in _ADDED), ("is_estimated", "any")]
+    found = rows.group_by(list(_TOLD_APART), use_threads=False).aggregate(asked).select([*_TOLD_APART, *map("_".join, asked)])
+    try:
+        return found.rename_columns(_SUM.names).cast(_SUM)
+    except pa.ArrowInvalid:  # its message quotes the value
+        raise OverflowError("octets of an identifier do not fit into 64 bits") from None
