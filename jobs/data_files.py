@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -52,12 +53,6 @@ class DataFile:
     def as_json(self) -> dict[str, Any]:
         """For a row of text; ``DataFile(**…)`` reads it."""
         return asdict(self)
-
-    @classmethod
-    def of_action(cls, add: Mapping[str, Any]) -> DataFile:
-        """A data file from the action that adds it (Delta protocol, Add File)."""
-        statistics = json.loads(add["stats"])
-        return cls(add["path"], add["partitionValues"], add["size"], statistics.pop("numRecords"), statistics)
 
     @property
     def add(self) -> AddAction:
@@ -248,12 +243,15 @@ def _partitions(table: Table, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.R
     if not table.partitioned_by:
         yield "", batch
         return
-    (column,) = table.partitioned_by
-    values, rest = batch.column(column), batch.drop_columns([column])
-    distinct = pc.unique(values)
-    for value in distinct:
-        part = rest if len(distinct) == 1 else rest.filter(pc.equal(values, value))
-        yield f"{column}={value.as_py()}/", part
+    names = list(table.partitioned_by)
+    rest = batch.drop_columns(names)
+    distinct = pa.Table.from_batches([batch.select(names)]).group_by(names).aggregate([]).to_pylist()
+    for values in distinct:
+        folder = "".join(f"{name}={value}/" for name, value in values.items())
+        if len(distinct) == 1:
+            yield folder, rest
+        else:
+            yield folder, rest.filter(reduce(pc.and_, [pc.equal(batch[name], value) for name, value in values.items()]))
 
 
 def _values_of(path: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -19,6 +19,7 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from delta.tables import DeltaTable as SparkDeltaTable
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -28,9 +29,10 @@ from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs import delta_log
-from jobs.data_files import DataFile, TableWriter
+from jobs.data_files import FOUND, DataFile, TableWriter
 from jobs.delta_log import ANY, Where, files_that_may_hold, log_of
 from jobs.lake_reader import dataset
 from jobs.run import Refused
@@ -38,6 +40,7 @@ from schemas.table import Table
 
 _CHECK = re.compile(r"\[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES\] CHECK constraint (\w+)")
 _REQUIRED = re.compile(r"\[DELTA_NOT_NULL_CONSTRAINT_VIOLATED\] NOT NULL constraint violated for column: `?(\w+)`?")
+_BROKEN = "broken_rule"
 _CONDITION = re.compile(r"(?:^|: )\[([A-Z][A-Z0-9_.]{5,})\] ", re.MULTILINE)
 
 # PySpark writes the message of a failed expression, with the value it quotes, to standard error before anyone can catch it.
@@ -251,11 +254,23 @@ class Lake:
         return self._log(table)
 
     def _written(self, table: Table, conformed: DataFrame) -> list[DataFile]:
-        """Data files with the rows of a frame, not part of the table yet. Delta's transaction holds the rows to its rules."""
-        delta = getattr(self.spark._jvm, "org.apache.spark.sql.delta.DeltaLog")
-        transaction = delta.forTable(self.spark._jsparkSession, self.path(table)).startTransaction()
-        added = _elements(transaction.writeFiles(conformed._jdf))
-        return [DataFile.of_action(json.loads(file.json())["add"]) for file in added]
+        """Data files with the rows of a frame, not part of the table yet; the workers write them, if no row breaks a rule."""
+        place = self.path(table)
+
+        def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            writer, broken = TableWriter(table, place), set()
+            for batch in batches:
+                broken |= set(pc.unique(batch[_BROKEN].drop_null()).to_pylist())
+                if not broken:
+                    writer.write({name: batch[name] for name in table.names})
+            files = [] if broken else [file.as_json() for file in writer.close()]
+            yield pa.RecordBatch.from_pylist([{"found": json.dumps({"files": files, "broken": sorted(broken)})}], FOUND)
+
+        rows = conformed.withColumn(_BROKEN, _first_broken(table)).mapInArrow(write, from_arrow_schema(FOUND)).collect()
+        found = [json.loads(row.found) for row in rows]
+        if broken := {rule for of_task in found for rule in of_task["broken"]}:
+            raise LakeError(f"{table.name}: refused by the rule {', '.join(sorted(broken))}")
+        return [DataFile(**file) for of_task in found for file in of_task["files"]]
 
     def _commit(
         self, log: DeltaTable, table: Table, files: Sequence[DataFile], number: int | None = None, replaced: Where | None = None
@@ -314,11 +329,11 @@ def _has_happened(log: DeltaTable, table: Table, number: int | None) -> bool:
     return number is not None and delta_log.last_number(log, table) >= number
 
 
-def _elements(sequence: Any) -> Iterator[Any]:
-    """Elements of a Scala sequence."""
-    iterator = sequence.iterator()
-    while iterator.hasNext():
-        yield iterator.next()
+def _first_broken(table: Table) -> Column:
+    """The first rule of the table that a row breaks, or required column that it lacks; null if there is none."""
+    rules = {name: F.coalesce(F.expr(rule), F.lit(False)) for name, rule in sorted(table.checks.items())}
+    rules |= {f"{column.name} NOT NULL": F.col(column.name).isNotNull() for column in table.columns if column.is_required}
+    return F.coalesce(F.lit(None).cast("string"), *[F.when(~is_met, name) for name, is_met in rules.items()])
 
 
 def broken_rules(table: Table, rows: Sequence[Mapping[str, Any]]) -> list[str]:
