@@ -118,15 +118,14 @@ class TableWriter:
             parts = dict(zip((False, True), _split(together, is_apart), strict=True))
         for lies_apart, held in parts.items():
             if any(map(len, held)):
-                self._writer(partition, lies_apart).write_table(pa.Table.from_batches(held), sum(map(len, held)))
+                self._writer(partition, lies_apart, held[0].schema).write_table(pa.Table.from_batches(held), sum(map(len, held)))
 
-    def _writer(self, partition: str, lies_apart: bool) -> pq.ParquetWriter:
+    def _writer(self, partition: str, lies_apart: bool, schema: pa.Schema) -> pq.ParquetWriter:
         if (partition, lies_apart) not in self._open:
             path = f"{partition}part-{uuid.uuid4()}.zstd.parquet"
             files, root = filesystem(self.root)
             if files.type_name in _FOLDER_STORES:
                 files.create_dir(f"{root}/{partition}", recursive=True)
-            schema = pa.schema([f for f in self.table.arrow_schema if f.name not in self.table.partitioned_by])
             metadata: list[Any] = []
             types = {c.name: c.sql_type for c in self.table.columns if c.name in schema.names}
             writer = pq.ParquetWriter(
@@ -141,6 +140,7 @@ class TableWriter:
                 # Whole row groups are left out by these when few rows are looked for, such as conflicts.
                 write_statistics=[name for name, kind in types.items() if kind != "BINARY"],
                 store_decimal_as_integer=True,
+                store_schema=False,  # that a text came by a dictionary is nothing to its readers
                 metadata_collector=metadata,
             )
             self._open[partition, lies_apart] = (path, writer, metadata)
@@ -168,10 +168,9 @@ def rows_of(table: Table, columns: Mapping[str, Any]) -> pa.RecordBatch:
         ValueError: a required column has nulls; the message names table and column.
     """
     rows = next(len(values) for values in columns.values() if isinstance(values, (pa.Array, np.ndarray, list)))
-    schema = table.arrow_schema
-    return pa.RecordBatch.from_arrays(
-        [_column(table, declared, columns.get(declared.name), rows) for declared in schema], schema=schema
-    )
+    arrays = [_column(table, declared, columns.get(declared.name), rows) for declared in table.arrow_schema]
+    fields = [declared.with_type(values.type) for declared, values in zip(table.arrow_schema, arrays, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def _column(table: Table, declared: pa.Field, values: Any, rows: int) -> pa.Array:
@@ -183,7 +182,7 @@ def _column(table: Table, declared: pa.Field, values: Any, rows: int) -> pa.Arra
         values = pa.repeat(pa.scalar(values, declared.type), rows)
     if not declared.nullable and values.null_count:
         raise ValueError(f"{table.name}: null in {declared.name}")
-    return values if values.type == declared.type else values.cast(declared.type)
+    return values if declared.type in (values.type, getattr(values.type, "value_type", None)) else values.cast(declared.type)
 
 
 def data_file_batches(

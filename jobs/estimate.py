@@ -14,11 +14,13 @@ from pyspark.sql.types import DecimalType
 from factors.arithmetic import GIGABYTES_PER_OCTET
 from schemas.tables import ESTIMATED
 
+UNITS = {"volume": "GB", "subscription": "subscription-month"}
+"""Unit of the quantity of each component."""
 GCO2E_PLACES = 12
 """Half-up rounding of every component, part of the method."""
 
 
-def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, factors_id: str) -> DataFrame:
+def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, factors_id: str, *kept: str) -> DataFrame:
     """Apply the factors in force to a month's volumes and subscriptions.
 
     Args:
@@ -26,6 +28,7 @@ def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, fact
         subscribed: rows of ``subscribed``.
         factors: rows of ``factors``, one per brand, network and component.
         factors_id: hash of the factors.
+        kept: columns of ``factors`` that the caller has added, and finds again.
 
     Returns:
         Rows of ``estimated``, of which revision the caller says: per subscription one ``volume`` component per access technology
@@ -41,12 +44,13 @@ def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, fact
             f"component.{name}"
             for name in ("access_technology", "roaming_zone", "network", "brand", "is_estimated", "quantity_unit")
         ],
-        *[f"factor.{name}" for name in _OF_FACTOR],
+        *[f"factor.{name}" for name in OF_FACTOR],
         F.lit(factors_id).alias("factors_id"),
         quantity.alias("quantity"),
         gco2e(quantity, "factor.gco2e_per_unit").alias("gco2e"),
         gco2e(quantity, "factor.gco2e_per_unit_low").alias("gco2e_low"),
         gco2e(quantity, "factor.gco2e_per_unit_high").alias("gco2e_high"),
+        *[f"factor.{name}" for name in kept],
     )
 
 
@@ -55,16 +59,14 @@ def volumes(metered: DataFrame, subscribed: DataFrame) -> DataFrame:
     usage = metered.where("attribution = 'holder'").withColumnRenamed("is_estimated", "is_partly_estimated")
     held = usage.drop("network", "batch_cutoff", "revision", "usage_month").join(subscribed, on="subscription_key", how="inner")
     flagged = held.withColumn("is_estimated", F.col("is_estimated") | F.col("is_partly_estimated"))
-    return flagged.select(*_SHARED, *_component("volume", "GB"), "access_technology", "roaming_zone", "octets_up", "octets_down")
+    return flagged.select(*_SHARED, *_component("volume"), "access_technology", "roaming_zone", "octets_up", "octets_down")
 
 
 def subscription_months(subscribed: DataFrame) -> DataFrame:
     """One subscription component per subscription, whatever the number of its usage rows."""
     nothing = {name: F.lit(None).cast("string") for name in ("access_technology", "roaming_zone")}
     octets = {name: F.lit(0).cast("bigint") for name in ("octets_up", "octets_down")}
-    return subscribed.withColumns({**nothing, **octets}).select(
-        *_SHARED, *_component("subscription", "subscription-month"), *nothing, *octets
-    )
+    return subscribed.withColumns({**nothing, **octets}).select(*_SHARED, *_component("subscription"), *nothing, *octets)
 
 
 def is_applicable() -> Column:
@@ -88,8 +90,8 @@ def gco2e(quantity: Column, factor: str) -> Column:
     return F.round(quantity * F.col(factor), GCO2E_PLACES).cast(_type("gco2e"))
 
 
-def _component(name: str, unit: str) -> tuple[Column, Column]:
-    return F.lit(name).alias("component"), F.lit(unit).alias("quantity_unit")
+def _component(name: str) -> tuple[Column, Column]:
+    return F.lit(name).alias("component"), F.lit(UNITS[name]).alias("quantity_unit")
 
 
 def _type(column: str) -> DecimalType:
@@ -97,4 +99,4 @@ def _type(column: str) -> DecimalType:
 
 
 _SHARED = ("usage_month", "batch_cutoff", "subscription_key", "network", "brand", "is_estimated")
-_OF_FACTOR = ("factor_id", "factor_set", "gco2e_per_unit", "volume_basis", "is_national_default", "method_id")
+OF_FACTOR = ("factor_id", "factor_set", "gco2e_per_unit", "volume_basis", "is_national_default", "method_id")

@@ -30,6 +30,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import IntegerType
 
 from jobs import delta_log
 from jobs.data_files import FOUND, DataFile, TableWriter
@@ -57,6 +58,24 @@ class LakeError(RuntimeError):
 
 class EmptyMonthError(Refused):
     """A frame without rows would have erased a month."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Columns of a frame that follow from a number in each of its rows: only the number is handed to the workers.
+
+    Args:
+        number: the column of the number, which is none of the table.
+        rows: the columns, a row for each number from 0.
+    """
+
+    number: str
+    rows: pa.Table
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that follow."""
+        return list(self.rows.column_names)
 
 
 @dataclass(frozen=True)
@@ -210,13 +229,14 @@ class Lake:
             log = self._log(table)
             return None if _has_happened(log, table, number) else self._commit(log, table, files, number)
 
-    def replace_month(self, table: Table, frame: DataFrame, usage_month: date, **within: int) -> int:
+    def replace_month(self, table: Table, frame: DataFrame, usage_month: date, told: Told | None = None, **within: int) -> int:
         """Replace the rows of one month in one commit. Return how many they are now.
 
         Args:
             table: the table, partitioned by month.
             frame: its rows.
             usage_month: the month.
+            told: columns that the workers know without being handed them.
             within: values of the table's other partition columns, such as ``revision=2``: only their rows are replaced.
 
         Raises:
@@ -226,10 +246,10 @@ class Lake:
         replaced = in_month(usage_month, **within)
         if replaced.keys() != set(table.partitioned_by):
             raise LakeError(f"{table.name}: a month is replaced within {', '.join(table.partitioned_by)}")
-        conformed = _conform(table, frame)
+        conformed = _conform(table, frame, told)
         with _redacted(table):
             log = self._log(table)
-            return self._replace(log, table, self._written(table, conformed), replaced)
+            return self._replace(log, table, self._written(table, conformed, told), replaced)
 
     def replace_files(self, table: Table, files: Sequence[DataFile], usage_month: date) -> int:
         """As ``replace_month``, by files that are written; whoever wrote them answers for the rules, as of ``commit``."""
@@ -253,20 +273,25 @@ class Lake:
         self._small[table.name] = (NEW, [])
         return self._log(table)
 
-    def _written(self, table: Table, conformed: DataFrame) -> list[DataFile]:
+    def _written(self, table: Table, conformed: DataFrame, told: Told | None = None) -> list[DataFile]:
         """Data files with the rows of a frame, not part of the table yet; the workers write them, if no row breaks a rule."""
-        place = self.path(table)
+        place, known = self.path(table), {} if told is None else {name: told.rows[name].combine_chunks() for name in told.names}
+        number = None if told is None else told.number
 
         def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             writer, broken = TableWriter(table, place), set()
             for batch in batches:
                 broken |= set(pc.unique(batch[_BROKEN].drop_null()).to_pylist())
                 if not broken:
-                    writer.write({name: batch[name] for name in table.names})
+                    handed = {name: batch[name] for name in batch.schema.names}
+                    writer.write(handed | {name: _looked_up(values, batch[number]) for name, values in known.items()})
             files = [] if broken else [file.as_json() for file in writer.close()]
             yield pa.RecordBatch.from_pylist([{"found": json.dumps({"files": files, "broken": sorted(broken)})}], FOUND)
 
-        rows = conformed.withColumn(_BROKEN, _first_broken(table)).mapInArrow(write, from_arrow_schema(FOUND)).collect()
+        handed = [name for name in conformed.columns if name not in known]
+        rows = (
+            conformed.select(*handed, _first_broken(table).alias(_BROKEN)).mapInArrow(write, from_arrow_schema(FOUND)).collect()
+        )
         found = [json.loads(row.found) for row in rows]
         if broken := {rule for of_task in found for rule in of_task["broken"]}:
             raise LakeError(f"{table.name}: refused by the rule {', '.join(sorted(broken))}")
@@ -377,15 +402,22 @@ def _driver_rows(rows: pa.Table) -> list[Row]:
     return [Row(**row) for row in rows.to_pylist()]
 
 
-def _conform(table: Table, frame: DataFrame) -> DataFrame:
+def _looked_up(values: pa.Array, numbers: pa.Array) -> pa.Array:
+    """Values by their number; texts stay numbers into a dictionary, as they are written."""
+    return pa.DictionaryArray.from_arrays(numbers, values) if pa.types.is_string(values.type) else values.take(numbers)
+
+
+def _conform(table: Table, frame: DataFrame, told: Told | None = None) -> DataFrame:
     declared = {field.name: field.dataType for field in table.spark_schema.fields}
+    if told is not None:
+        declared[told.number] = IntegerType()
     given = {field.name: field.dataType for field in frame.schema.fields}
     if given.keys() != declared.keys():
         raise LakeError(f"{table.name}: columns differ from the declaration: {sorted(given.keys() ^ declared.keys())}")
     wrong = [f"{name} is {given[name].simpleString()}" for name in declared if given[name] != declared[name]]
     if wrong:
         raise LakeError(f"{table.name}: types differ from the declaration: {', '.join(wrong)}")
-    return frame.select(*table.names)
+    return frame.select(*declared)
 
 
 @contextmanager

@@ -6,10 +6,11 @@ is held until the month is restated.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
 from functools import reduce
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -21,9 +22,9 @@ from jobs import counters, ledger, sums
 from jobs import meter as metering
 from jobs.batches import AsOf
 from jobs.delta_log import Where
-from jobs.estimate import estimate
+from jobs.estimate import OF_FACTOR, UNITS, estimate
 from jobs.intervals import OF_INTERVAL, Intervals, OfFiles, OfFrame, by_file
-from jobs.lake import EmptyMonthError, Lake, LakeError, in_month, meets, versions
+from jobs.lake import EmptyMonthError, Lake, LakeError, Told, in_month, meets, versions
 from jobs.land import read_deliveries
 from jobs.legal_calendar import month_number, months_before
 from jobs.pseudonyms import IDENTIFIER_KEY
@@ -47,6 +48,8 @@ from schemas.tables import (
     SUBSCRIBED,
     SUBSCRIPTIONS,
 )
+
+_NUMBER = "factor_number"
 
 
 def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
@@ -80,9 +83,9 @@ def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
     return active, _save(lake, METERED, metered, usage_month, revision)
 
 
-def _save(lake: Lake, table: Table, frame: DataFrame, usage_month: date, revision: int) -> int:
+def _save(lake: Lake, table: Table, frame: DataFrame, usage_month: date, revision: int, told: Told | None = None) -> int:
     """Replace the rows of one revision of a month. Return how many they are now."""
-    return lake.replace_month(table, frame.withColumn("revision", F.lit(revision)), usage_month, revision=revision)
+    return lake.replace_month(table, frame.withColumn("revision", F.lit(revision)), usage_month, told, revision=revision)
 
 
 def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_month: date, revision: int) -> Intervals:
@@ -155,7 +158,7 @@ def count_deltas(workplace: Workplace, counted: AsOf, usage_month: date, revisio
 def _replace(lake: Lake, table: Table, frame: DataFrame, usage_month: date, **within: int) -> DataFrame:
     """Replace a month's rows, also by none; give those that are there now."""
     try:
-        lake.replace_month(table, frame, usage_month, **within)
+        lake.replace_month(table, frame, usage_month, None, **within)
     except EmptyMonthError:
         lake.erase(table, meets(in_month(usage_month, **within)))
     return lake.read(table, in_month(usage_month, **within))
@@ -269,8 +272,19 @@ def estimate_month(workplace: Workplace, usage_month: date) -> int:
     if len(cutoffs) != 1:
         raise Refused(f"{usage_month:%Y-%m} is metered up to {len(cutoffs)} different batches: run meter first")
     found = factors_of(workplace, usage_month, {row.brand for row in known})
-    factors = lake.rows(FACTORS, [asdict(factor) for factor in found])
-    return _save(lake, ESTIMATED, estimate(metered, subscribed, factors, factors_id(found)), usage_month, revision)
+    applied, (cutoff,) = factors_id(found), cutoffs
+    rows = [asdict(factor) | {_NUMBER: number} for number, factor in enumerate(found)]
+    factors = lake.spark.createDataFrame(pa.Table.from_pylist(rows, FACTORS.arrow_schema.append(pa.field(_NUMBER, pa.int32()))))
+    components = estimate(metered, subscribed, factors, applied, _NUMBER)
+    of_month = {"usage_month": usage_month, "revision": revision, "batch_cutoff": cutoff, "factors_id": applied}
+    return _save(lake, ESTIMATED, components, usage_month, revision, Told(_NUMBER, _of_factors(rows, of_month)))
+
+
+def _of_factors(factors: Sequence[Mapping[str, Any]], of_month: Mapping[str, Any]) -> pa.Table:
+    """What a component's row has of its factor and its month, a row for each factor."""
+    names = ("network", "brand", "component", *OF_FACTOR)
+    rows = [{name: f[name] for name in names} | {"quantity_unit": UNITS[f["component"]], **of_month} for f in factors]
+    return pa.Table.from_pylist(rows, pa.schema([field for field in ESTIMATED.arrow_schema if field.name in rows[0]]))
 
 
 def factors_of(workplace: Workplace, usage_month: date, brands: Collection[str]) -> list[Factor]:
