@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from factors.reading import FactorError
 from factors.registry import Factor, check_volume_basis, factors_id, in_force
-from jobs import counters, ledger, sums
+from jobs import counters, ledger, spark, sums
 from jobs import meter as metering
 from jobs.batches import AsOf
 from jobs.delta_log import Where
@@ -29,7 +29,6 @@ from jobs.land import read_deliveries
 from jobs.legal_calendar import month_number, months_before
 from jobs.pseudonyms import IDENTIFIER_KEY
 from jobs.run import Refused
-from jobs.spark import FEW_ROWS
 from jobs.workplace import Workplace
 from schemas.source import CounterSource
 from schemas.table import Table
@@ -93,7 +92,7 @@ def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_mo
     lake, of_month, of_revision = workplace.lake, in_month(usage_month), in_month(usage_month, revision=revision)
     tables = [(ACCEPTED, of_month), *([(DELTAS, of_revision)] if lake.exists(DELTAS) else [])]
     dropped = _superseded(counted, ranks, of_month)
-    if len(dropped) <= FEW_ROWS:
+    if len(dropped) <= spark.FEW_ROWS:
         files = [(table, path) for table, where in tables for path in lake.paths(table, where)]
         return OfFiles(lake, files, counted.visible, by_file(dropped))
     records = settled(counted.rows(ACCEPTED, of_month), counted, ranks).select(*OF_INTERVAL)
@@ -102,7 +101,7 @@ def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_mo
 
 
 def _superseded(counted: AsOf, ranks: DataFrame, of_month: Where) -> pa.Table:
-    """File number and ordinal of records of the month that a later delivery corrected; a few more than FEW_ROWS at most.
+    """File number and ordinal of records of the month that a later delivery corrected; one more than FEW_ROWS at most.
 
     Looked for once while the tables are as they are: metering and the verdict ask for the same.
     """
@@ -111,7 +110,7 @@ def _superseded(counted: AsOf, ranks: DataFrame, of_month: Where) -> pa.Table:
         rows = counted.rows(ACCEPTED, of_month)
         if rows.where("is_conflicting").isEmpty():
             return pa.table({name: pa.array([], pa.int64()) for name in ("file_number", "record_ordinal")})
-        return metering.superseded(rows, _duplicates(counted), ranks).limit(FEW_ROWS + 1).toArrow()
+        return metering.superseded(rows, _duplicates(counted), ranks).limit(spark.FEW_ROWS + 1).toArrow()
 
     state = (counted.cutoff, versions(counted.lake, (ACCEPTED, REJECTED, LANDED)))
     return counted.lake.kept(f"superseded {of_month}", state, find)

@@ -147,8 +147,6 @@ def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
         "spark.local.dir": str(settings.var / "tmp"),
         # One small machine: the defaults (50 and 32 tasks) cost seconds on every small table.
         "spark.databricks.delta.snapshotPartitions": "1",
-        # Rows of one month, or of a few, need not be sorted by month to be written.
-        "spark.sql.maxConcurrentOutputFileWriters": "4",
         # Its first level is full at once when nearly every key is another.
         "spark.sql.codegen.aggregate.map.twolevel.enabled": "false",
         # What a join of this size sorts on both sides fits into memory unsorted.

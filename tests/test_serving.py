@@ -245,6 +245,40 @@ def test_a_reader_sees_the_old_month_until_the_new_one_is_complete(settings, con
         assert served(reader) == [(ANA, OCTOBER, 90, 2), (EVE, OCTOBER, 10, 2)]
 
 
+def test_rows_of_a_publication_that_is_awaited_are_not_seen_before_it_is_in_the_ledger(settings, connection):
+    load(connection, rows(1, {ANA: "100"}))
+    new = rows(2, {ANA: "90"}, revision=2)
+    named = {"publication_id": 2, "usage_month": OCTOBER}
+    seen = []
+
+    def awaited():
+        with postgres.connect(settings) as reader:
+            seen.append(served(reader))
+        return ledger_row(new), serving.Beside()
+
+    assert serving.load_publication(connection, named, [new], awaited=awaited)
+
+    assert seen == [[(ANA, OCTOBER, 100, 1)]]
+    assert served(connection) == [(ANA, OCTOBER, 90, 2)]
+
+
+@pytest.mark.parametrize("wrong", [None, "1000"])
+def test_a_publication_that_does_not_come_or_has_other_sums_leaves_nothing(connection, wrong):
+    load(connection, rows(1, {ANA: "100"}))
+    new = rows(2, {ANA: "90"}, revision=2)
+
+    def awaited():
+        if wrong is None:
+            raise RuntimeError("it was not published")
+        return ledger_row(new, footprint_gco2e=Decimal(wrong)), serving.Beside()
+
+    with pytest.raises((RuntimeError, Refused)):
+        serving.load_publication(connection, {"publication_id": 2, "usage_month": OCTOBER}, [new], awaited=awaited)
+
+    assert served(connection) == [(ANA, OCTOBER, 100, 1)]
+    assert connection.execute("SELECT count(*) FROM footprint.revisions WHERE publication_id = 2").fetchone() == (0,)
+
+
 def test_a_loader_killed_half_way_leaves_the_old_month(settings, connection, tmp_path):
     old, new = rows(1, {ANA: "100"}), rows(2, {ANA: "90", BEN: "1"}, revision=2)
     load(connection, old)

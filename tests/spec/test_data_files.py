@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -71,6 +72,31 @@ def test_a_commit_says_what_the_file_holds_and_never_a_pseudonym(lake):
     assert stated["minValues"]["closed_at"] == "2026-10-15T12:00:00.123Z"
     assert stated["maxValues"]["closed_at"] == "2026-10-15T12:00:00.124Z", "never below the value"
     assert set(stated["minValues"]) == {"batch", "closed_at"}
+
+
+def test_rows_that_lie_apart_have_a_file_of_their_own_in_each_partition(lake):
+    from jobs.data_files import TableWriter
+
+    def is_odd(batches):
+        return np.concatenate([batch["octets_down"].to_numpy() % 2 == 1 for batch in batches])
+
+    rows = table_of("| usage_month | octets_down |\n| 2026-10-01 | 1 |\n| 2026-10-01 | 2 |\n| 2026-11-01 | 4 |", ACCEPTED)
+    writer = TableWriter(ACCEPTED, lake.path(ACCEPTED), is_odd)
+    for _ in range(2):
+        writer.write({name: rows[name].combine_chunks() for name in ACCEPTED.names})
+    files = writer.close()
+    lake.commit(ACCEPTED, files, 1)
+
+    found = sorted((file.partition["usage_month"], octets_of(lake, file)) for file in files)
+    assert found == [("2026-10-01", [1, 1]), ("2026-10-01", [2, 2]), ("2026-11-01", [4, 4])]
+    assert sorted(row.octets_down for row in lake.read(ACCEPTED).collect()) == [1, 1, 2, 2, 4, 4]
+
+
+def octets_of(lake, file) -> list[int]:
+    from jobs.data_files import data_file_batches
+
+    batches = data_file_batches(lake.path(ACCEPTED), file.path, ACCEPTED, ["octets_down", "source"], ["source"])
+    return [octets for batch in batches for octets in batch["octets_down"].to_pylist()]
 
 
 def test_an_append_whose_number_was_committed_before_adds_nothing(lake):

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from schemas import tables
@@ -489,3 +490,26 @@ def test_a_lake_of_an_earlier_version_is_refused_with_what_to_do(spark, tmp_path
 
     with pytest.raises(Refused, match="lacks revision: the lake was made by an earlier version"):
         old.read(SUBSCRIBED)
+
+
+def test_columns_that_are_told_by_a_number_are_written_as_they_would_be_handed_over(spark, tmp_path):
+    from deltalake import DeltaTable
+    from pyspark.sql import functions as F
+
+    from jobs.lake import Lake, LakeError, Told
+
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    text = "| revision | subscription_key | network | brand | active_days |\n| 1 | ana | mobile | one | 3 |\n| 1 | ben | fixed | two | 4 |"
+    frame = rows(spark, SUBSCRIBED, text)
+    told = pa.table({"brand": ["one", "two"], "active_days": pa.array([3, 4], pa.int32())})
+    numbered = frame.withColumn("n", F.when(F.col("brand") == "one", 0).otherwise(1))
+
+    assert lake.replace_month(SUBSCRIBED, numbered, OCTOBER, Told("n", told), revision=1) == 2
+
+    expected = sorted(tuple(row) for row in frame.collect())
+    assert sorted(tuple(row) for row in lake.read(SUBSCRIBED).collect()) == expected
+    by_delta_rs = DeltaTable(lake.path(SUBSCRIBED)).to_pyarrow_table(columns=list(SUBSCRIBED.names)).to_pylist()
+    assert sorted(tuple(row.values()) for row in by_delta_rs) == expected
+    wrong = numbered.withColumn("network", F.lit("satellite"))
+    with pytest.raises(LakeError, match="subscribed: refused by the rule network_is_known"):
+        lake.replace_month(SUBSCRIBED, wrong, OCTOBER, Told("n", told), revision=1)

@@ -53,6 +53,23 @@ def test_a_key_is_moved_with_the_row_that_it_is_in(monkeypatch):
         assert found == {n: int.from_bytes(key[:8], "big") >> bits for n, key in enumerate(keys) if key}
 
 
+def batches_of(*names: str | None) -> list[pa.RecordBatch]:
+    """Rows with the record keys of those names, three a batch."""
+    keys = [name and hashlib.md5(name.encode()).digest() for name in names]
+    return [pa.RecordBatch.from_pydict({"record_key": pa.array(keys[n : n + 3], pa.binary())}) for n in range(0, len(keys), 3)]
+
+
+def test_a_record_that_comes_again_in_a_task_is_told_apart_and_its_other_intervals_are_not():
+    from jobs.repeats import Met
+
+    met = Met()
+
+    assert met(batches_of("a", "a", "b", None, "c", "a", "a", "b", None)).tolist() == [*[False] * 5, True, True, True, False]
+    assert met(batches_of("d", "c", "c", "d")).tolist() == [False, True, True, True]
+    assert met(batches_of(*[f"e{n}" for n in range(2000)], "b")).tolist() == [*[False] * 2000, True], "other numbers of rows"
+    assert met([]).tolist() == []
+
+
 def test_keys_are_sought_that_stand_twice_or_were_there_before():
     from jobs.repeats import _is_among, _repeated
 

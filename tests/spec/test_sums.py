@@ -1,0 +1,176 @@
+"""Sums of intervals are those of plain Python, whichever way the intervals come."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.pseudonyms import PSEUDONYM
+from schemas.tables import ACCEPTED, SUBSCRIPTIONS
+from tests.conftest import key, rows, table_of
+from tests.spec.test_meter import OCTOBER
+
+pytestmark = pytest.mark.spark
+
+MIDDLE = datetime(2026, 10, 15, 12, tzinfo=UTC)
+SIMS = [key(f"sim {n}") for n in range(40)]
+CHANGES = {sim: [MIDDLE + timedelta(days=n) for n in range(1 + at % 3)] for at, sim in enumerate(SIMS[:9])}
+
+
+def some_records(count: int) -> pa.Table:
+    """Rows of accepted: few identifiers, many intervals, of which some close at the moment of a change or after the month."""
+    chosen = random.Random(20261001)
+    usual = table_of("| month_part |\n| 0 |", ACCEPTED).to_pylist()[0]
+    days = [datetime(2026, 10, 1, tzinfo=UTC) + timedelta(days=n / 2) for n in range(60)]
+    found = []
+    for n in range(count):
+        sim = chosen.choice(SIMS)
+        moments = CHANGES.get(sim, [MIDDLE])
+        closed = chosen.choice([*days, *moments, moments[0] - timedelta(microseconds=1), datetime(2026, 11, 3, tzinfo=UTC)])
+        own = {
+            "batch": chosen.choice([1, 2, 3]),
+            "source": chosen.choice(["pgw", "bng"]),
+            "file_number": chosen.choice([1, 2]),
+            "record_ordinal": n,
+            "identifier_type": "imsi",
+            "identifier_key": sim,
+            "closed_at": closed,
+            "octets_up": chosen.randrange(10**12),
+            "octets_down": chosen.randrange(10**12),
+            "access_technology": chosen.choice(["4g", "5g", None]),
+            "roaming_zone": chosen.choice(["home", "roaming"]),
+            "month_part": chosen.choice([0, 0, 1, 2]),
+            "is_estimated": chosen.random() < 0.1,
+        }
+        found.append(usual | own)
+    return pa.Table.from_pylist(found, ACCEPTED.arrow_schema)
+
+
+def held_at(record: dict) -> datetime:
+    """Since when the identifier has the holder of the close."""
+    if record["closed_at"] >= OCTOBER.end:
+        return record["closed_at"]
+    passed = [moment for moment in CHANGES.get(record["identifier_key"], []) if moment <= record["closed_at"]]
+    return max(passed, default=OCTOBER.begin)
+
+
+def by_python(records: list[dict]) -> dict:
+    sums: dict = defaultdict(lambda: [0, 0, 0, False])
+    for record in records:
+        told = [record[name] for name in ("identifier_key", "source", "access_technology", "roaming_zone")]
+        of = sums[*told, held_at(record)]
+        of[0] += record["octets_up"]
+        of[1] += record["octets_down"]
+        of[2] += record["month_part"] <= 1
+        of[3] |= record["is_estimated"]
+    return dict(sums)
+
+
+def by_spark(spark, intervals) -> dict:
+    from jobs.lake import collected
+    from jobs.sums import by_identifier
+
+    lines = [f"| imsi | sim {SIMS.index(sim)} | {moment:%Y-%m-%dT%H:%M} |" for sim, of in CHANGES.items() for moment in of]
+    changes = rows(spark, SUBSCRIPTIONS, "\n".join(["| identifier_type | identifier_key | assigned_from |", *lines]))
+    found = collected(by_identifier(intervals, changes, OCTOBER))
+    told = ("identifier_key", "source", "access_technology", "roaming_zone", "held_at")
+    sums = {tuple(row[n] for n in told): [row.octets_up, row.octets_down, row.intervals, row.is_estimated] for row in found}
+    assert len(sums) == len(found), "each once"
+    return sums
+
+
+def test_intervals_are_added_up_by_identifier_holder_and_texts(spark, monkeypatch):
+    from jobs import sums
+    from jobs.intervals import OfFrame
+
+    monkeypatch.setattr(sums, "_TOGETHER_ROWS", 100)
+    records = some_records(3000)
+
+    found = by_spark(spark, OfFrame(spark.createDataFrame(records, ACCEPTED.spark_schema).repartition(3)))
+
+    assert found == by_python(records.to_pylist())
+    assert {instant for *_, instant in found} > {OCTOBER.begin, MIDDLE, datetime(2026, 11, 3, tzinfo=UTC)}
+
+
+def test_rows_of_data_files_that_do_not_count_are_left_out(spark, tmp_path: Path):
+    from jobs.batches import Visible
+    from jobs.data_files import TableWriter
+    from jobs.intervals import OfFiles, by_file
+    from jobs.lake import Lake
+
+    lake, records = Lake(spark, str(tmp_path), lambda: None), some_records(2000)
+    files = []
+    for begin in (0, 1500):
+        writer = TableWriter(ACCEPTED, lake.path(ACCEPTED))
+        some = records.slice(begin, 1500).combine_chunks()
+        writer.write({name: some[name].combine_chunks() for name in ACCEPTED.names})
+        files += [(ACCEPTED, file.path) for file in writer.close()]
+    # Batch 2 was not committed; batch 3 withdrew what batch 1 had read of file 2; two records were corrected.
+    dropped = [(r["file_number"], r["record_ordinal"]) for r in records.to_pylist()[7:1600:1500]]
+    positions = pa.table({"file_number": [f for f, _ in dropped], "record_ordinal": [o for _, o in dropped]})
+
+    found = by_spark(spark, OfFiles(lake, files, Visible(3, frozenset({2}), {2: 3}), by_file(positions)))
+
+    counting = [
+        record
+        for record in records.to_pylist()
+        if record["batch"] in (1, 3)
+        and (record["file_number"] != 2 or record["batch"] == 3)
+        and (record["file_number"], record["record_ordinal"]) not in dropped
+    ]
+    assert len(files) == 2
+    assert 0 < len(counting) < 2000
+    assert found == by_python(counting)
+
+
+def test_what_is_visible_on_a_worker_is_what_spark_sees(spark):
+    from jobs.batches import AsOf, Batch, visible
+    from jobs.lake import Lake
+
+    batches = [
+        Batch(1, True, (1, 2, 3), (), None, "{}"),
+        Batch(2, False, (4,), (), None, "{}"),
+        Batch(3, True, (2,), (1, 2), "again", "{}"),
+        Batch(4, True, (5,), (3,), "gone", "{}"),
+    ]
+    told = [(batch, file, f"{batch} {file}") for batch in range(1, 6) for file in range(1, 7)]
+    lines = [f"| {batch} | {file} | {name} |" for batch, file, name in told]
+    held = "\n".join(["| batch | file_number | source |", *lines])
+    for cutoff in range(6):
+        of = AsOf(Lake(spark, "", lambda: None), batches, cutoff)
+        arrow = table_of(held, ACCEPTED).combine_chunks().to_batches()[0]
+
+        found = arrow.filter(pa.array(of.visible.rows(arrow)))["source"].to_pylist()
+
+        assert sorted(found) == sorted(r.source for r in visible(rows(spark, ACCEPTED, held), batches, cutoff).collect())
+
+
+@pytest.mark.parametrize(("octets", "fits"), [((1 << 62) - 1, True), (1 << 62, False)])
+def test_a_sum_that_does_not_fit_is_refused_and_never_wraps(octets, fits):
+    from jobs.sums import _SUM, _added_up
+
+    one = {"identifier_key": key("sim"), "texts": 0, "held_at": 1, "octets_up": octets, "octets_down": 1, "intervals": 1}
+    rows_of_two = pa.Table.from_pylist([one | {"is_estimated": False}] * 2, _SUM)
+    if fits:
+        assert _added_up(rows_of_two)["octets_up"].to_pylist() == [(1 << 63) - 2]
+    else:
+        with pytest.raises(OverflowError, match=r"octets of an identifier do not fit into 64 bits$"):
+            _added_up(rows_of_two)
+
+
+def test_identifiers_of_one_beginning_are_not_added_together():
+    from jobs.sums import _SUM, _added_up, _beginnings
+
+    sims = [b"the same" + bytes([n] * 8) for n in range(3)]
+    one = {"texts": 0, "held_at": 1, "octets_up": 1, "octets_down": 1, "intervals": 1, "is_estimated": False}
+    found = _added_up(pa.Table.from_pylist([one | {"identifier_key": sim} for sim in sims * 2], _SUM))
+
+    assert sorted(found["identifier_key"].to_pylist()) == sims
+    assert found["octets_up"].to_pylist() == [2, 2, 2]
+    assert len(np.unique(_beginnings(pa.array(sims, PSEUDONYM)))) == 1
