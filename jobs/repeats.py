@@ -32,6 +32,8 @@ _ROW_BITS = np.uint64(24)
 """Of the first eight octets of a key, as many bits give way to the number of its row."""
 _ROW_MASK = (np.uint64(1) << _ROW_BITS) - np.uint64(1)
 _BUCKET_ROWS = 1 << 22
+_MANY_TIMES = 8
+_HANDED_ON_ROWS = 1 << 16
 _POSITION = ("file_number", "record_ordinal", "interval_index", "month_part", "keys_part")
 _FIRST = ("file_number", "record_ordinal")
 _CARRIED = ("data_file", "row_index")
@@ -223,8 +225,14 @@ def _is_among(keys: npt.NDArray[np.uint64], some: npt.NDArray[np.uint64]) -> npt
     """Which of the keys are among some; both are sorted."""
     if not len(some):
         return np.zeros(len(keys), bool)
-    found: npt.NDArray[np.bool_] = some[np.minimum(np.searchsorted(some, keys), len(some) - 1)] == keys
-    return found
+    if len(some) * _MANY_TIMES < len(keys):  # it is the few that are sought
+        found = np.zeros(len(keys), bool)
+        first, counts = np.searchsorted(keys, some), np.searchsorted(keys, some, side="right")
+        counts -= first
+        found[np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())] = True
+        return found
+    among: npt.NDArray[np.bool_] = some[np.minimum(np.searchsorted(some, keys), len(some) - 1)] == keys
+    return among
 
 
 def _rows_at(lake: Lake, table: Table, paths: Sequence[str], places: DataFrame) -> DataFrame:
@@ -234,11 +242,27 @@ def _rows_at(lake: Lake, table: Table, paths: Sequence[str], places: DataFrame) 
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for number, found in _of_data_file(batches):
-            for rows, here, at in _beside(place, paths[number], table, found):
+            yield from _together(taken(number, found))
+
+    def taken(number: int, found: pa.Table) -> Iterator[pa.RecordBatch]:
+        for rows, here, at in _beside(place, paths[number], table, found):
+            if len(at):
                 carried = [here[name].combine_chunks() for name in _CARRIED]
                 yield pa.RecordBatch.from_arrays([*rows.take(pa.array(at)), *carried], schema=schema)
 
     return places.repartitionById(len(paths), "data_file").mapInArrow(read, from_arrow_schema(schema))
+
+
+def _together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in few batches: Spark takes milliseconds for each, however few rows it has."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= _HANDED_ON_ROWS:
+            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+            held = []
+    if held:
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
 
 
 def _of_data_file(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:

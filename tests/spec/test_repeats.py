@@ -81,6 +81,18 @@ def test_keys_are_sought_that_stand_twice_or_were_there_before():
     assert _repeated([], []).tolist() == []
 
 
+@pytest.mark.parametrize("many", [0, 1, 40, 5000])
+@pytest.mark.parametrize("few", [0, 1, 7, 5000])
+def test_keys_are_found_among_others_whether_these_are_few_or_many(many, few):
+    from jobs.repeats import _is_among
+
+    chosen = np.random.default_rng(many + few)
+    keys = np.sort(chosen.integers(0, 600, many, np.uint64))
+    some = np.unique(chosen.integers(0, 700, few, np.uint64))
+
+    assert (_is_among(keys, some) == np.isin(keys, some)).all()
+
+
 @pytest.mark.spark
 def test_a_record_delivered_twice_counts_where_it_came_first(spark):
     found = repeats(
