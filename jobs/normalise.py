@@ -25,6 +25,7 @@ Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
 _SECOND = 1_000_000
+_SPACE = ord(" ")
 _OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):?(00|15|30|45)")
 _ISO = (
     r"^[12]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
@@ -92,7 +93,17 @@ class Faults:
 def text(values: pa.Array) -> pa.StringArray:
     """Values as text without white space around them; null is the empty text."""
     written = pc.fill_null(values.cast(pa.string()), "")
-    return written if pa.types.is_integer(values.type) else pc.utf8_trim_whitespace(written)
+    return pc.utf8_trim_whitespace(written) if _may_hold_white_space(written) else written
+
+
+def _may_hold_white_space(texts: pa.StringArray) -> bool:
+    """Some octet is white space, a control or not of ASCII: to look for one takes a third of the time of trimming."""
+    _, offsets, octets = texts.buffers()
+    if not len(texts) or octets is None:
+        return False
+    bounds = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    # Beyond ASCII an octet is a negative number.
+    return bool((np.frombuffer(octets, np.int8)[bounds[0] : bounds[-1]] <= _SPACE).any())
 
 
 def is_given(values: pa.Array) -> Mask:

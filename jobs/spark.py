@@ -152,6 +152,8 @@ def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
         # What a join of this size sorts on both sides fits into memory unsorted.
         "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "32m",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+        # Rows that are handed to a worker at a time: a batch costs it milliseconds, whatever it holds.
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
         "spark.python.daemon.module": "jobs.python_workers",
         **_sockets(),
         "spark.driver.extraJavaOptions": _java_options(settings, is_small) if java_options is None else java_options,

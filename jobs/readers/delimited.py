@@ -35,6 +35,8 @@ class _Lines:
     octets: bytes
     starts: Positions
     lengths: Positions
+    with_ends: Positions
+    """Octets of each line with its end."""
 
     def text(self, line: int) -> bytes:
         return self.octets[self.starts[line] : self.starts[line] + self.lengths[line]]
@@ -72,7 +74,7 @@ def read_delimited(
             names, skipped = _opening(octets, layout, columns)
             tally.octets_header += skipped
         lines = _lines(octets, skipped)
-        tally.octets_padding += len(octets) - skipped - int(_octets_of(lines).sum())
+        tally.octets_padding += len(octets) - skipped - int(lines.with_ends.sum())
         if len(lines.starts):
             yield _block(lines, names, layout, columns, tally, part.first_ordinal, offset)
         offset += len(octets)
@@ -124,19 +126,8 @@ def _lines(octets: bytes, skipped: int) -> _Lines:
     has_return = (lengths > 0) & (buffer[np.maximum(ends - 1, 0)] == _CARRIAGE_RETURN)
     lengths = lengths - has_return
     kept = lengths > 0
-    return _Lines(octets, starts[kept].astype(np.int64), lengths[kept].astype(np.int64))
-
-
-def _octets_of(lines: _Lines) -> Positions:
-    """Octets of each line with its end."""
-    buffer = np.frombuffer(lines.octets + b"\0\0", np.uint8)
-    return lines.lengths + _end_octets(buffer, lines.starts + lines.lengths)
-
-
-def _end_octets(buffer: np.ndarray, ends: Positions) -> Positions:
-    returns: Positions = (buffer[ends] == _CARRIAGE_RETURN).astype(np.int64)
-    feeds: Positions = (buffer[ends + returns] == _LINE_END).astype(np.int64)
-    return returns + feeds
+    with_ends = np.minimum(ends + 1, len(octets)) - starts
+    return _Lines(octets, *(of[kept].astype(np.int64) for of in (starts, lengths, with_ends)))
 
 
 def _header(octets: bytes, layout: Delimited, columns: Sequence[str], start: int) -> tuple[list[str], int]:
@@ -165,7 +156,7 @@ def _block(
     tally.records += count
     unreadable = _undecodable(lines) if layout.encoding == "utf-8" else np.zeros(count, bool)
     records, order, faults = _records(lines, unreadable, names, layout, columns)
-    octets = _octets_of(lines)
+    octets = lines.with_ends
     damaged = int(octets[order[faults.is_valid().to_numpy(zero_copy_only=False)]].sum())
     tally.octets_quarantined += damaged
     tally.octets_records += int(octets.sum()) - damaged
@@ -192,9 +183,11 @@ def _records(
 
 def _undecodable(lines: _Lines) -> np.ndarray:
     """Which lines are not UTF-8 or hold a NUL octet; only lines with such octets are looked at."""
+    wrong = np.zeros(len(lines.starts), bool)
+    if lines.octets.isascii() and b"\0" not in lines.octets:
+        return wrong
     buffer = np.frombuffer(lines.octets, np.uint8)
     suspects = np.flatnonzero((buffer >= 0x80) | (buffer == 0))
-    wrong = np.zeros(len(lines.starts), bool)
     for line in np.unique(np.searchsorted(lines.starts, suspects, side="right") - 1):
         if line >= 0:
             wrong[line] = not _is_text(lines.text(line))
