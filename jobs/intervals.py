@@ -96,5 +96,6 @@ def by_file(positions: pa.Table) -> dict[int, npt.NDArray[np.int64]]:
     """Ordinals of records by file number, from rows of both; sorted."""
     rows = positions.sort_by([(name, "ascending") for name in positions.column_names])
     numbers, ordinals = (column.to_numpy() for column in rows.columns)
-    distinct, first = np.unique(numbers, return_index=True)
-    return dict(zip(distinct.tolist(), np.split(ordinals, first[1:]), strict=True))
+    distinct = np.unique(numbers)
+    begins, ends = (np.searchsorted(numbers, distinct, side) for side in ("left", "right"))
+    return {number: ordinals[begin:end] for number, begin, end in zip(distinct.tolist(), begins, ends, strict=True)}

@@ -129,6 +129,22 @@ def test_rows_of_data_files_that_do_not_count_are_left_out(spark, tmp_path: Path
     assert found == by_python(counting)
 
 
+@pytest.mark.parametrize("places", [[], [(1, 5)], [(2, 9), (1, 7), (2, 3), (1, 5), (3, 1)]])
+def test_positions_are_told_by_file(places):
+    from jobs.intervals import by_file
+
+    rows_of = pa.table(
+        {
+            "file_number": pa.array([f for f, _ in places], pa.int64()),
+            "record_ordinal": pa.array([o for _, o in places], pa.int64()),
+        }
+    )
+
+    found = {number: ordinals.tolist() for number, ordinals in by_file(rows_of).items()}
+
+    assert found == {number: sorted(o for f, o in places if f == number) for number in {f for f, _ in places}}
+
+
 def test_what_is_visible_on_a_worker_is_what_spark_sees(spark):
     from jobs.batches import AsOf, Batch, visible
     from jobs.lake import Lake
