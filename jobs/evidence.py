@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from jobs.batches import AsOf
 from jobs.completeness import files_of_month, gaps, numbered_in_month
-from jobs.intervals import Intervals
+from jobs.intervals import Intervals, summable
 from jobs.lake import Lake
 from jobs.legal_calendar import days_of
 from jobs.meter import Month
@@ -96,12 +96,12 @@ def daily_usage(intervals: Intervals, legal_timezone: str) -> Daily:
     def of_quarters(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         found: dict[tuple[str, int], list[int]] = {}
         for rows in batches:
-            octets = pc.add_checked(rows["octets_up"], rows["octets_down"])
+            octets = summable(pc.add_checked(rows["octets_up"], rows["octets_down"]))
             quarter = pc.divide(rows["closed_at"].cast(pa.int64()), _QUARTER_US)
             table = pa.table({"source": rows["source"].cast(pa.string()), "quarter": quarter, "octets": octets})
             for of in table.group_by(["source", "quarter"]).aggregate([("octets", "sum"), ("octets", "count")]).to_pylist():
                 used = found.setdefault((of["source"], of["quarter"]), [0, 0])
-                used[0] += of["octets_sum"]
+                used[0] += int(of["octets_sum"])
                 used[1] += of["octets_count"]
         rows = [[*of, *used] for of, used in found.items()]
         yield pa.RecordBatch.from_pylist([dict(zip(_QUARTERS.names, row, strict=True)) for row in rows], _QUARTERS)

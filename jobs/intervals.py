@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -99,3 +100,9 @@ def by_file(positions: pa.Table) -> dict[int, npt.NDArray[np.int64]]:
     distinct = np.unique(numbers)
     begins, ends = (np.searchsorted(numbers, distinct, side) for side in ("left", "right"))
     return {number: ordinals[begin:end] for number, begin, end in zip(distinct.tolist(), begins, ends, strict=True)}
+
+
+def summable(amounts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Amounts that are not negative, as decimals where their sum might not fit into 64 bits: Arrow's sums of integers wrap."""
+    most = (pc.max(amounts).as_py() or 0) * len(amounts)
+    return amounts if most < 1 << 63 else amounts.cast(pa.decimal128(38))

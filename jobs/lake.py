@@ -356,8 +356,8 @@ def _has_happened(log: DeltaTable, table: Table, number: int | None) -> bool:
 
 def _first_broken(table: Table) -> Column:
     """The first rule of the table that a row breaks, or required column that it lacks; null if there is none."""
-    rules = {name: F.coalesce(F.expr(rule), F.lit(False)) for name, rule in sorted(table.checks.items())}
-    rules |= {f"{column.name} NOT NULL": F.col(column.name).isNotNull() for column in table.columns if column.is_required}
+    rules = {f"{column.name} NOT NULL": F.col(column.name).isNotNull() for column in table.columns if column.is_required}
+    rules |= {name: F.coalesce(F.expr(rule), F.lit(False)) for name, rule in sorted(table.checks.items())}
     return F.coalesce(F.lit(None).cast("string"), *[F.when(~is_met, name) for name, is_met in rules.items()])
 
 
@@ -432,7 +432,7 @@ def _redacted(table: Table) -> Iterator[None]:
 def harmless_cause(error: Exception) -> str:
     """What went wrong in Spark or Delta, without the values that their messages quote."""
     text = str(error)
-    worker = re.findall(r"ReadFault: [^\n]*", text)
+    worker = re.findall(r"(?:ReadFault|OverflowError): [^\n]*", text)
     if worker:
         return str(worker[-1])
     broken = set(_CHECK.findall(text))

@@ -23,10 +23,8 @@ from jobs.serving_schema import prepare
 
 _POLL_SECONDS = 0.2
 
-_UNLIMITED = (
-    "SET idle_session_timeout = 0; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
-)
-"""An idle holder is not disconnected; one whose machine vanished is after a minute."""
+_UNLIMITED = "SET idle_session_timeout = 0"
+"""An idle holder is not disconnected; one whose machine vanished is after a minute, as every session is."""
 
 _IS_OURS = """
 locktype = 'advisory' AND granted AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = %(key)s

@@ -17,6 +17,10 @@ OLDEST_VERSION = 14
 _SECRETS = ("password", "sslpassword")
 _KEPT_ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 """A vanished server is noticed after about a minute, not after the two hours of the operating system."""
+_OF_SESSION = (
+    "SET timezone TO 'UTC'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+)
+"""The server notices a vanished client as soon, and lets go of what it had locked."""
 
 
 def connect(settings: Settings, application_name: str = "footprint") -> psycopg.Connection:
@@ -33,7 +37,7 @@ def connect(settings: Settings, application_name: str = "footprint") -> psycopg.
             autocommit=True,
             prepare_threshold=None,
         )
-        connection.execute("SET timezone TO 'UTC'")
+        connection.execute(_OF_SESSION)
     except psycopg.Error as error:
         raise CallError(_unreachable(parameters, error)) from None
     version = connection.info.server_version // 10_000

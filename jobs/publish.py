@@ -158,12 +158,14 @@ def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
 
     Raises:
         Refused: there is no passed verdict on what is estimated now, or the month was published otherwise in the meantime.
+        CallError: PostgreSQL serves another lake.
     """
     lake = workplace.lake
     state = estimated_state(workplace, usage_month)
     verdict = latest_verdict(workplace, usage_month)
     if verdict is None or not verdict.passed or {name: verdict[name] for name in state} != state:
         raise Refused(f"{usage_month:%Y-%m} has no passed verdict on what is estimated now: run verify")
+    _require_own_copy(workplace)
     number = ledger.next_publication_id(lake)
     estimated = lake.read(ESTIMATED, in_month(usage_month, revision=state["revision"]))
     # Sorted keys load into PostgreSQL's index about twice as fast.
@@ -211,6 +213,13 @@ def _publication(
     return publication
 
 
+def _require_own_copy(workplace: Workplace) -> None:
+    """PostgreSQL holds nothing that the ledger does not. Raises CallError: its next publication would pass for another lake's."""
+    with closing(connect(workplace.settings)) as connection:
+        prepare(connection)
+        serving.missing(connection, [row.publication_id for row in ledger.publications(workplace.lake)])
+
+
 @contextmanager
 def _served_meanwhile(workplace: Workplace, usage_month: date, number: int) -> Iterator[Future[None]]:
     """Let PostgreSQL take in the rows of a publication while the rest of it is worked out.
@@ -229,8 +238,6 @@ def _served_meanwhile(workplace: Workplace, usage_month: date, number: int) -> I
         named = {"publication_id": number, "usage_month": usage_month}
         rows = _arrow_rows(workplace.lake, REVISIONS, usage_month, number)
         with closing(connect(workplace.settings)) as connection:
-            prepare(connection)
-            serving.missing(connection, [row.publication_id for row in ledger.publications(workplace.lake)])  # of this lake only
             serving.load_publication(connection, named, rows, awaited=awaited)
 
     with ThreadPoolExecutor(1) as beside:

@@ -40,7 +40,7 @@ def hashes(rows: DataFrame) -> dict[str, str]:
         for batch in batches:
             written = {name: _written(batch.column(name)) for name in batch.schema.names}
             for name, chosen in columns.items():
-                digests[name] += _digests([written[column] for column in chosen])
+                digests[name].append(_digests([written[column] for column in chosen]))
         yield pa.RecordBatch.from_pylist([row for name in columns for row in _gathered(name, digests[name])], _GATHERED)
 
     gathered = rows.mapInArrow(of_rows, from_arrow_schema(_GATHERED)).repartition("first")
@@ -64,9 +64,10 @@ def _written(values: pa.Array) -> pa.StringArray:
     return pc.fill_null(text, "null")
 
 
-def _digests(texts: Sequence[pa.StringArray]) -> list[bytes]:
+def _digests(texts: Sequence[pa.StringArray]) -> bytes:
+    """Hashes of rows of texts, one after the other."""
     rows = pc.binary_join_element_wise(*texts, "\x1f").cast(pa.binary()).to_pylist()
-    return [hashlib.sha256(row).digest() for row in rows]
+    return b"".join(hashlib.sha256(row).digest() for row in rows)
 
 
 def _gathered(name: str, digests: Sequence[bytes]) -> Iterator[Mapping[str, object]]:

@@ -89,6 +89,8 @@ def load_publication(
     """
     with speaking(f"loading publication {publication['publication_id']}"), connection.transaction():
         connection.execute("LOCK TABLE footprint.publications IN SHARE ROW EXCLUSIVE MODE")  # readers go on
+        if awaited is not None:
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         if _is_loaded(connection, publication):
             return False
         copied = _copy(connection, REVISIONS, rows)

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.intervals import Intervals
+from jobs.intervals import Intervals, summable
 from jobs.meter import Month
 from jobs.pseudonyms import PSEUDONYM
 
@@ -53,6 +53,8 @@ _PIECE_BITS = 6
 _TOGETHER_ROWS = 1 << 21
 """Rows that are added up at once."""
 _HANDED_ON_ROWS = 1 << 16
+_MOST_CHANGES = 1 << 22
+"""Changes of holder that every task is told, in 64 MiB."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the session's zone is UTC
 
 
@@ -70,8 +72,7 @@ def by_identifier(intervals: Intervals, assignments: DataFrame, month: Month) ->
         Sums per identifier, source, access technology, roaming zone and ``held_at``: an instant at which the identifier had the
         holder that it had when each of the intervals closed.
 
-    Raises:
-        OverflowError: a sum might not fit into 64 bits.
+    A sum that does not fit into 64 bits ends the query that asks for it (OverflowError in the task).
     """
     changes = _changes(assignments, month)
 
@@ -106,6 +107,7 @@ class _Changes:
         keys: beginnings of identifiers; sorted, each once.
         instants: when any of them changes hands; sorted, each once.
         changes: place of a key times one more than there are instants, plus the number of an instant from 1; sorted.
+        are_many: there are more than are told here.
     """
 
     begin: int
@@ -113,6 +115,7 @@ class _Changes:
     keys: npt.NDArray[np.uint64]
     instants: Integers
     changes: Integers
+    are_many: bool
 
     @classmethod
     def of(cls, month: Month, keys: npt.NDArray[np.uint64], instants: Integers) -> _Changes:
@@ -120,13 +123,16 @@ class _Changes:
         distinct_keys, places = np.unique(keys, return_inverse=True)
         distinct_instants, numbers = np.unique(instants, return_inverse=True)
         changes = np.unique(places * (len(distinct_instants) + 1) + numbers + 1)
-        return cls(_microseconds(month.begin), _microseconds(month.end), distinct_keys, distinct_instants, changes)
+        bounds = _microseconds(month.begin), _microseconds(month.end)
+        return cls(*bounds, distinct_keys, distinct_instants, changes, len(keys) > _MOST_CHANGES)
 
     def held_at(self, keys: npt.NDArray[np.uint64], closed: Integers) -> Integers:
         """An instant since when each identifier has had the holder of its close.
 
-        What closes after the month, having begun in it, stands for itself.
+        What closes after the month, having begun in it, stands for itself; of more changes than a task is told, everything does.
         """
+        if self.are_many:
+            return closed
         held = np.where(closed < self.end, self.begin, closed)
         if not len(self.keys):
             return held
@@ -143,7 +149,7 @@ class _Changes:
 def _changes(assignments: DataFrame, month: Month) -> _Changes:
     ends = F.explode(F.array("assigned_from", "assigned_to")).alias("changed_at")
     is_inside = (F.col("changed_at") > F.lit(month.begin)) & (F.col("changed_at") < F.lit(month.end))
-    found = assignments.select("identifier_key", ends).where(is_inside).distinct().toArrow()
+    found = assignments.select("identifier_key", ends).where(is_inside).distinct().limit(_MOST_CHANGES + 1).toArrow()
     keys = _beginnings(found["identifier_key"].cast(PSEUDONYM).combine_chunks())
     return _Changes.of(month, keys, found["changed_at"].cast(pa.int64()).to_numpy())
 
@@ -236,9 +242,7 @@ def _serialised(sums: pa.Table) -> bytes:
 
 def _added_up(sums: pa.Table) -> pa.Table:
     """Sums of the same identifier, texts and instant as one."""
-    amounts = {name: sums[name] for name in _ADDED}
-    if any((pc.max(amount).as_py() or 0) * len(sums) >= 1 << 63 for amount in amounts.values()):
-        amounts = {name: amount.cast(pa.decimal128(38)) for name, amount in amounts.items()}  # Arrow's sums of integers wrap
+    amounts = {name: summable(sums[name]) for name in _ADDED}
     rows = pa.table({**{name: sums[name] for name in _TOLD_APART}, **amounts, "is_estimated": sums["is_estimated"]})
     asked = [*((name, "sum") for name in _ADDED), ("is_estimated", "any")]
     found = rows.group_by(list(_TOLD_APART), use_threads=False).aggregate(asked).select([*_TOLD_APART, *map("_".join, asked)])

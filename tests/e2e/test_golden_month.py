@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.run import Refused
+from jobs.run import CallError, Refused
 from tests.e2e.landing import GB, HEADER, pipe, subscription, write, write_flattened
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -232,11 +232,29 @@ def test_a_late_file_for_an_unpublished_month_is_added(settings, run):
     assert november_octets(settings) == 2 * GB
 
 
+def test_a_postgresql_that_serves_another_lake_is_told_before_anything_is_published(settings, run):
+    from deltalake import DeltaTable
+
+    from jobs.postgres import connect
+
+    other = "SELECT (jsonb_populate_record(held, '{\"publication_id\": 99}')).* FROM footprint.publications AS held LIMIT 1"
+    with closing(connect(settings)) as connection:
+        connection.execute(f"INSERT INTO footprint.publications {other}")
+        try:
+            with pytest.raises(CallError, match="serves publication 99, which is not in the ledger of this lake"):
+                run(settings, "2026-11", ("publish",))
+        finally:
+            connection.execute("DELETE FROM footprint.publications WHERE publication_id = 99")
+
+    published = DeltaTable(f"{settings.lake}/publications").to_pyarrow_table()["usage_month"].to_pylist()
+    assert date(2026, 11, 1) not in published
+
+
 def test_a_kill_between_the_ledger_and_postgresql_heals_on_the_next_run(settings, run, monkeypatch):
     from jobs import serving
     from jobs.postgres import connect
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -376,7 +376,7 @@ def test_a_restated_month_holds_nothing_and_is_not_restated_again_without_a_chan
 def test_killed_between_the_ledger_and_postgresql_the_same_restatement_is_finished(corrected, monkeypatch):
     from jobs import serving
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     write(Path(corrected.landing), "pgw_pipe/S4PGWB000004", [pipe(BEN, "20261007100000", "b3", GB)])

@@ -65,6 +65,17 @@ def test_octets_and_intervals_are_told_of_legal_days(spark):
     }
 
 
+@pytest.mark.spark
+def test_octets_of_a_day_never_wrap(spark):
+    from jobs.intervals import OfFrame
+
+    most = 1 << 61
+    lines = "\n".join([f"| pgw | 2026-10-04T12:00:00 | {most} | {most - 1} |"] * 2)
+    records = rows(spark, ACCEPTED, f"| source | closed_at | octets_up | octets_down |\n{lines}")
+
+    assert daily_usage(OfFrame(records), "Europe/Paris") == {("pgw", date(2026, 10, 4)): Used((1 << 63) - 2, 2)}
+
+
 def test_a_day_on_which_nothing_came_has_a_row_and_is_seen_to_be_silent():
     daily = {("pgw", date(2026, 10, day)): Used(100 + day, day) for day in range(1, 32) if day != 9}
     daily["pgw", date(2026, 11, 1)] = Used(1, 1)  # of an interval that goes on after the month

@@ -98,6 +98,22 @@ def test_intervals_are_added_up_by_identifier_holder_and_texts(spark, monkeypatc
     assert {instant for *_, instant in found} > {OCTOBER.begin, MIDDLE, datetime(2026, 11, 3, tzinfo=UTC)}
 
 
+def test_of_more_changes_than_a_task_is_told_each_close_stands_for_itself(spark, monkeypatch):
+    from jobs import sums
+    from jobs.intervals import OfFrame
+
+    records = some_records(500)
+    told_apart = by_spark(spark, OfFrame(spark.createDataFrame(records, ACCEPTED.spark_schema)))
+    monkeypatch.setattr(sums, "_MOST_CHANGES", 3)
+
+    found = by_spark(spark, OfFrame(spark.createDataFrame(records, ACCEPTED.spark_schema)))
+
+    assert {instant for *_, instant in found} == {record["closed_at"] for record in records.to_pylist()}
+    assert [sum(of[at] for of in found.values()) for at in range(3)] == [
+        sum(of[at] for of in told_apart.values()) for at in range(3)
+    ]
+
+
 def test_rows_of_data_files_that_do_not_count_are_left_out(spark, tmp_path: Path):
     from jobs.batches import Visible
     from jobs.data_files import TableWriter
