@@ -23,11 +23,11 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs.data_files import FOUND, DataFile, TableWriter, data_file_batches
 from jobs.lake import Lake
 from jobs.meter import DUPLICATE
+from jobs.pseudonyms import PSEUDONYM, beginnings
 from jobs.spark import in_tasks
 from schemas.table import Table
 from schemas.tables import READINGS, REJECTED, SUBSCRIPTIONS
 
-_KEY_OCTETS = 16
 _ROW_BITS = np.uint64(24)
 """Of the first eight octets of a key, as many bits give way to the number of its row."""
 _ROW_MASK = (np.uint64(1) << _ROW_BITS) - np.uint64(1)
@@ -84,11 +84,11 @@ class Met:
 
     def __call__(self, batches: Sequence[pa.RecordBatch]) -> npt.NDArray[np.bool_]:
         """Which rows begin as an earlier one of the task does, unless it stands right before: then they are of one record."""
-        beginnings, rows = _beginnings(batches)
+        keys, rows = _beginnings(batches)
         count = sum(map(len, batches))
         row_bits = np.uint64(count.bit_length())
         row_mask = (np.uint64(1) << row_bits) - np.uint64(1)
-        numbers = np.sort((beginnings & ~row_mask) | rows.astype(np.uint64))
+        numbers = np.sort((keys & ~row_mask) | rows.astype(np.uint64))
         rows, keys = (numbers & row_mask).astype(np.int64), numbers >> row_bits
         is_same = np.zeros(len(keys), bool)
         is_same[1:] = keys[1:] == keys[:-1]
@@ -190,11 +190,11 @@ def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], paths: Sequen
 
 def _bucketed(batches: Iterable[pa.RecordBatch], data_file: int, buckets: int) -> pa.RecordBatch:
     """The record keys of a data file, sorted, in a row for each bucket of their values."""
-    beginnings, rows = _beginnings(batches)
+    every, rows = _beginnings(batches)
     found = []
     for first_row in range(0, int(rows[-1]) + 1 if len(rows) else 0, 1 << int(_ROW_BITS)):
         some = slice(*np.searchsorted(rows, [first_row, first_row + (1 << int(_ROW_BITS))]))
-        keys = np.sort((beginnings[some] & ~_ROW_MASK) | (rows[some] - first_row).astype(np.uint64))
+        keys = np.sort((every[some] & ~_ROW_MASK) | (rows[some] - first_row).astype(np.uint64))
         ends = np.arange(1, buckets, dtype=np.uint64) << np.uint64(64 - (buckets - 1).bit_length())
         parts = np.split(keys, np.searchsorted(keys, ends))
         found += [(bucket, data_file, first_row, part.tobytes()) for bucket, part in enumerate(parts)]
@@ -204,15 +204,13 @@ def _bucketed(batches: Iterable[pa.RecordBatch], data_file: int, buckets: int) -
 
 def _beginnings(batches: Iterable[pa.RecordBatch]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
     """The first octets of the record keys that are there, each as one number, and the rows that they are in."""
-    beginnings, rows, first = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
+    found, rows, first = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
     for batch in batches:
         record_keys = batch["record_key"]
-        keys = record_keys.drop_null().cast(pa.binary(_KEY_OCTETS))
-        octets = keys.buffers()[1] if len(keys) else b""
-        beginnings.append(np.frombuffer(octets, ">u8")[keys.offset * 2 :: 2][: len(keys)].astype(np.uint64))
+        found.append(beginnings(record_keys.drop_null().cast(PSEUDONYM)))
         rows.append(first + np.flatnonzero(record_keys.is_valid().to_numpy(zero_copy_only=False)))
         first += len(record_keys)
-    return np.concatenate(beginnings), np.concatenate(rows)
+    return np.concatenate(found), np.concatenate(rows)
 
 
 def _repeated(new: Sequence[npt.NDArray[np.uint64]], before: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:

@@ -22,7 +22,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.intervals import Intervals, summable
 from jobs.meter import Month
-from jobs.pseudonyms import PSEUDONYM
+from jobs.pseudonyms import PSEUDONYM, beginnings
 
 Integers = npt.NDArray[np.int64]
 
@@ -150,7 +150,7 @@ def _changes(assignments: DataFrame, month: Month) -> _Changes:
     ends = F.explode(F.array("assigned_from", "assigned_to")).alias("changed_at")
     is_inside = (F.col("changed_at") > F.lit(month.begin)) & (F.col("changed_at") < F.lit(month.end))
     found = assignments.select("identifier_key", ends).where(is_inside).distinct().limit(_MOST_CHANGES + 1).toArrow()
-    keys = _beginnings(found["identifier_key"].cast(PSEUDONYM).combine_chunks())
+    keys = beginnings(found["identifier_key"].cast(PSEUDONYM).combine_chunks())
     return _Changes.of(month, keys, found["changed_at"].cast(pa.int64()).to_numpy())
 
 
@@ -158,16 +158,10 @@ def _microseconds(instant: datetime) -> int:
     return (instant.replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
 
 
-def _beginnings(identifiers: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint64]:
-    """The first eight octets of pseudonyms, each as one number."""
-    octets = identifiers.buffers()[1] if len(identifiers) else b""
-    return np.frombuffer(octets, ">u8")[identifiers.offset * 2 :: 2][: len(identifiers)].astype(np.uint64)
-
-
 def _of_intervals(rows: pa.RecordBatch, changes: _Changes, sums: _Sums) -> pa.Table:
     """Each interval as a sum of its own."""
     identifiers = rows["identifier_key"].cast(PSEUDONYM)
-    held_at = changes.held_at(_beginnings(identifiers), rows["closed_at"].cast(pa.int64()).to_numpy())
+    held_at = changes.held_at(beginnings(identifiers), rows["closed_at"].cast(pa.int64()).to_numpy())
     counts = pc.less_equal(rows["month_part"], 1).cast(pa.int64())
     columns = [identifiers, sums.numbers([rows[name] for name in _TEXTS]), pa.array(held_at)]
     return pa.table([*columns, rows["octets_up"], rows["octets_down"], counts, rows["is_estimated"]], schema=_SUM)
@@ -214,7 +208,7 @@ class _Sums:
     def pieces(self) -> pa.RecordBatch:
         """The sums in a row for each piece that there is."""
         sums, texts = self._add_up(), json.dumps(list(self._texts))
-        piece = (_beginnings(sums["identifier_key"].combine_chunks()) >> np.uint64(64 - _PIECE_BITS)).astype(np.uint8)
+        piece = (beginnings(sums["identifier_key"].combine_chunks()) >> np.uint64(64 - _PIECE_BITS)).astype(np.uint8)
         order = np.argsort(piece, kind="stable")
         ordered, ends = sums.take(pa.array(order)), np.cumsum(np.bincount(piece, minlength=1 << _PIECE_BITS)).tolist()
         found = [

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.pseudonyms import PSEUDONYM
+from jobs.pseudonyms import PSEUDONYM, beginnings
 from schemas.tables import ACCEPTED, SUBSCRIPTIONS
 from tests.conftest import key, rows, table_of
 from tests.spec.test_meter import OCTOBER
@@ -197,7 +197,7 @@ def test_a_sum_that_does_not_fit_is_refused_and_never_wraps(octets, fits):
 
 
 def test_identifiers_of_one_beginning_are_not_added_together():
-    from jobs.sums import _SUM, _added_up, _beginnings
+    from jobs.sums import _SUM, _added_up
 
     sims = [b"the same" + bytes([n] * 8) for n in range(3)]
     one = {"texts": 0, "held_at": 1, "octets_up": 1, "octets_down": 1, "intervals": 1, "is_estimated": False}
@@ -205,4 +205,4 @@ def test_identifiers_of_one_beginning_are_not_added_together():
 
     assert sorted(found["identifier_key"].to_pylist()) == sims
     assert found["octets_up"].to_pylist() == [2, 2, 2]
-    assert len(np.unique(_beginnings(pa.array(sims, PSEUDONYM)))) == 1
+    assert len(np.unique(beginnings(pa.array(sims, PSEUDONYM)))) == 1
