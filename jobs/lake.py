@@ -220,7 +220,8 @@ class Lake:
     def commit(self, table: Table, files: Sequence[DataFile], number: int | None = None) -> int | None:
         """Add files that are written to the table in one transaction; with ``number``, skipped as ``append`` is.
 
-        Whoever wrote the files answers for the rules of the table: ``broken_rules`` for a few rows, ``jobs.accept`` for many.
+        Whoever wrote the files answers for the rules of the table: ``broken_rules`` for a few rows, ``_first_broken`` for
+        those of a frame, ``jobs.accept`` for what it reads.
 
         Returns:
             The table's new version; None if the append was skipped.
@@ -355,7 +356,7 @@ def _has_happened(log: DeltaTable, table: Table, number: int | None) -> bool:
 
 
 def _first_broken(table: Table) -> Column:
-    """The first rule of the table that a row breaks, or required column that it lacks; null if there is none."""
+    """The first required column that a row lacks, or rule of the table that it breaks; null if there is none."""
     rules = {f"{column.name} NOT NULL": F.col(column.name).isNotNull() for column in table.columns if column.is_required}
     rules |= {name: F.coalesce(F.expr(rule), F.lit(False)) for name, rule in sorted(table.checks.items())}
     return F.coalesce(F.lit(None).cast("string"), *[F.when(~is_met, name) for name, is_met in rules.items()])
