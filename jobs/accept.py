@@ -10,19 +10,20 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from functools import reduce
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs import outcomes, repeats
-from jobs.batches import Batch, latest, read_batches, visible
+from jobs import counts, outcomes, repeats
+from jobs.batches import AsOf, Batch, latest, read_batches, visible
 from jobs.data_files import FOUND, DataFile, TableWriter, remove_data_files
 from jobs.files import COMPRESSES, has_parts, is_compressed, parts_of, read_records
-from jobs.lake import Lake, LakeError, collected, meets, versions
+from jobs.key_beginnings import Met
+from jobs.lake import Lake, meeting, versions
 from jobs.land import Delivery, contents_that_count, place_of, read_deliveries, register_again
 from jobs.meter import DUPLICATE
 from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
@@ -202,9 +203,10 @@ def _read(workplace: Workplace, batch: Batch, deliveries: Sequence[Delivery], ta
     of_its_time = {"closed_at": span} if (span := reading.span) else {}
     before = lake.paths(table, of_its_time, json.loads(batch.base_versions)[table.name])
     batches = [*(b for b in read_batches(lake) if b.number < batch.number), replace(batch, is_committed=True)]
+    visible = AsOf(lake, batches, batch.number).visible
 
-    def counting(rows: DataFrame) -> DataFrame:
-        return visible(rows.where(meets(of_its_time)), batches, batch.number)
+    def counting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        return visible.rows(rows) & meeting(rows, of_its_time)
 
     for rewritten in repeats.remove(lake, table, reading.accepted, before, counting, lake.path(REJECTED)):
         reading.replace(rewritten)
@@ -304,7 +306,7 @@ def _read_files(
     accepted, rejected = path(table), path(REJECTED)
 
     def read(task: int) -> pa.RecordBatch:
-        writers = {"accepted": TableWriter(table, accepted, repeats.Met()), "rejected": TableWriter(REJECTED, rejected)}
+        writers = {"accepted": TableWriter(table, accepted, Met()), "rejected": TableWriter(REJECTED, rejected)}
         tallies = []
         for work in tasks[task]:
             policy = outcomes.Policy(ZoneInfo(legal), keys[IDENTIFIER_KEY], keys[SERVING_KEY])
@@ -414,48 +416,28 @@ class _Reading:
         ]
 
     def _counted(self, lake: Lake) -> dict[int, dict[str, Any]]:
-        """Records and octets by file and what became of them, counted by Spark from the data files that the workers wrote.
+        """Records and octets by file and what became of them, counted from the data files that the workers wrote.
 
         Raises:
             LakeError: a row breaks a rule of its table.
         """
-        found: dict[int, dict[str, Any]] = {}
         # Counters are totals: what was used between them is known only when a month's are put in order.
-        volume = F.col("octets_up") + F.col("octets_down") if self.table is ACCEPTED else F.lit(0)
-        closed = F.lit(None).cast("timestamp") if self.table is SUBSCRIPTIONS else F.col("closed_at")
-        amounts = {
-            "accepted": F.count_if(repeats.is_first_row(self.table)),
-            "volume_accepted": F.sum(volume),
-            "first_closed_at": F.min(closed),
-            "last_closed_at": F.max(closed),
+        volume = "CAST(octets_up AS HUGEINT) + octets_down" if self.table is ACCEPTED else "0"
+        closed = "NULL" if self.table is SUBSCRIPTIONS else "closed_at"
+        accepted = {
+            "accepted": ("sum", f"CASE WHEN {repeats.is_first_row(self.table)} THEN 1 ELSE 0 END"),
+            "volume_accepted": ("sum", volume),
+            "first_closed_at": ("min", closed),
+            "last_closed_at": ("max", closed),
         }
-        is_refused = (F.col("record_ordinal") > 0) & (F.col("reason") != DUPLICATE)
-        refused = {"rejected": F.count_if(is_refused)}
-        written = [(self.table, self.accepted, amounts), (REJECTED, self.rejected, refused)]
-        frames = [_counts_by_file(lake, table, files, counts) for table, files, counts in written if files]
-        if frames:
-            for row in collected(reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)):
-                found.setdefault(row.file_number, {}).update({n: value for n, value in row.asDict().items() if value is not None})
+        refused = {"rejected": ("sum", f"CASE WHEN record_ordinal > 0 AND reason <> '{DUPLICATE}' THEN 1 ELSE 0 END")}
+        found: dict[int, dict[str, Any]] = {}
+        for table, files, amounts in ((self.table, self.accepted, accepted), (REJECTED, self.rejected, refused)):
+            for number, counted in counts.by_file(lake, table, files, amounts).items():
+                found.setdefault(number, {}).update(counted)
         for number, counted in self.duplicates.items():
             found.setdefault(number, {}).update(counted)
-        for table, _, _ in written:
-            names = [
-                name for name in sorted(table.checks) if any(of_file.get(_broken(table, name)) for of_file in found.values())
-            ]
-            if names:
-                raise LakeError(f"{table.name}: refused by the rule {', '.join(names)}")
         return found
-
-
-def _counts_by_file(lake: Lake, table: Table, files: Sequence[DataFile], counts: Mapping[str, Column]) -> DataFrame:
-    """Amounts by file of the rows of data files, and how many of them break each rule of the table."""
-    broken = {_broken(table, name): F.count_if(F.expr(f"NOT ({rule})")) for name, rule in table.checks.items()}
-    amounts = [amount.alias(name) for name, amount in {**counts, **broken}.items()]
-    return lake.read_files(table, files).groupBy("file_number").agg(*amounts)
-
-
-def _broken(table: Table, rule: str) -> str:
-    return f"{table.name}: {rule}"
 
 
 def _together(one: Any, other: Any) -> Any:

@@ -73,8 +73,8 @@ def ends(wanted: Any) -> tuple[Any, Any]:
     return wanted if isinstance(wanted, tuple) else (wanted, wanted)
 
 
-def files_that_may_hold(log: DeltaTable, where: Where) -> list[str]:
-    """Paths under the table of the data files that may hold such rows, by their partitions, minima and maxima."""
+def files_that_may_hold(log: DeltaTable, where: Where) -> dict[str, int]:
+    """Paths under the table of the data files that may hold such rows, by their partitions, minima and maxima, and their rows."""
     files = pa.table(log.get_add_actions(flatten=True))
     kept = pa.repeat(True, len(files))
     for name, wanted in where.items():
@@ -85,7 +85,8 @@ def files_that_may_hold(log: DeltaTable, where: Where) -> list[str]:
             from_least = pc.greater_equal(files[last], least - _ROUNDED if isinstance(least, datetime) else least)
             lies_there = pc.and_kleene(from_least, pc.less_equal(files[first], greatest))
             kept = pc.and_(kept, pc.fill_null(lies_there, True))  # a file without statistics may hold anything
-    return [str(path) for path in files.filter(kept)["path"].to_pylist()]
+    found = files.filter(kept)
+    return dict(zip(found["path"].to_pylist(), found["num_records"].to_pylist(), strict=True))
 
 
 def commit(log: DeltaTable, table: Table, files: Sequence[DataFile], number: int | None, replaced: Where | None = None) -> int:

@@ -18,6 +18,8 @@ from decimal import Decimal
 from functools import reduce
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from delta.tables import DeltaTable as SparkDeltaTable
@@ -131,13 +133,16 @@ class Lake:
             return self._rows_of_files(table, [])
         if is_latest:
             self._require_columns(table, [field.name for field in log.schema().fields])
-        return self._rows_of_files(table, files_that_may_hold(log, where)).where(meets(where))
+        return self._rows_of_files(table, [*files_that_may_hold(log, where)]).where(meets(where))
 
-    def paths(self, table: Table, where: Where, version: int | None = None) -> list[str]:
-        """Paths under the table of the data files that may hold such rows, now or as of a version; at -1 there is no table."""
+    def paths(self, table: Table, where: Where, version: int | None = None) -> dict[str, int]:
+        """Paths under the table of the data files that may hold such rows, now or as of a version, with how many rows they have.
+
+        At version -1 there is no table.
+        """
         with _redacted(table):
             log = self._log_as_of(table, version)
-            return [] if log is None else files_that_may_hold(log, where)
+            return {} if log is None else files_that_may_hold(log, where)
 
     def _log_as_of(self, table: Table, version: int | None) -> DeltaTable | None:
         """The log, now or as of a version; none as of -1, before the table."""
@@ -158,10 +163,6 @@ class Lake:
                 f"{self.path(table)} lacks {', '.join(missing)}: the lake was made by an earlier version of this code. "
                 "Go on with that version, or set FOOTPRINT_LAKE to a new lake and read the files again"
             )
-
-    def read_files(self, table: Table, files: Sequence[DataFile]) -> DataFrame:
-        """Rows of data files under the table that are not part of it yet."""
-        return self._rows_of_files(table, [file.path for file in files])
 
     def rows(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
         """A frame of the table's columns from a few rows of the driver."""
@@ -348,6 +349,15 @@ def meets(where: Where) -> Column:
     ranges = [(F.col(name), *delta_log.ends(wanted)) for name, wanted in where.items()]
     met = [c == F.lit(a) if a == b else c.between(F.lit(a), F.lit(b)) for c, a, b in ranges]
     return reduce(Column.__and__, met, F.lit(True))
+
+
+def meeting(rows: pa.RecordBatch, where: Where) -> npt.NDArray[np.bool_]:
+    """As ``meets``, of rows of Arrow: those that are so."""
+    met = np.ones(len(rows), bool)
+    for name, (least, greatest) in ((name, delta_log.ends(wanted)) for name, wanted in where.items()):
+        lies_there = pc.and_kleene(pc.greater_equal(rows[name], least), pc.less_equal(rows[name], greatest))
+        met &= pc.fill_null(lies_there, False).to_numpy(zero_copy_only=False)
+    return met
 
 
 def _has_happened(log: DeltaTable, table: Table, number: int | None) -> bool:

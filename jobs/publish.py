@@ -26,7 +26,7 @@ from jobs.postgres import connect
 from jobs.row_hashes import hashes
 from jobs.run import Refused, code_version, lock_hash
 from jobs.serving_schema import BESIDE, prepare
-from jobs.spark import in_tasks
+from jobs.steps import begin
 from jobs.verify import estimated_state, latest_verdict
 from jobs.workplace import Workplace
 from schemas.table import Table
@@ -140,17 +140,18 @@ def _replace_published(workplace: Workplace, erased: set[date]) -> set[date]:
 def _copied(lake: Lake, usage_month: date, publication_id: int) -> list[DataFile]:
     """Rows of a publication as data files of ``published``, which has the columns and the rules that they were written by."""
     place, copied = lake.path(REVISIONS), lake.path(PUBLISHED)
-    paths = lake.paths(REVISIONS, in_month(usage_month, publication_id=publication_id))
+    rows_of = lake.paths(REVISIONS, in_month(usage_month, publication_id=publication_id))
+    paths = [*rows_of]
 
-    def copy(number: int) -> pa.RecordBatch:
+    def copy(number: int) -> Iterator[pa.RecordBatch]:
         writer = TableWriter(PUBLISHED, copied)
         for rows in data_file_batches(place, paths[number], REVISIONS):
             kept = rows.filter(pc.equal(rows["publication_id"], publication_id))
             writer.write({name: kept[name] for name in PUBLISHED.names})
-        return pa.RecordBatch.from_pylist([{"found": json.dumps([file.as_json() for file in writer.close()])}], FOUND)
+        yield pa.RecordBatch.from_pylist([{"found": json.dumps([file.as_json() for file in writer.close()])}], FOUND)
 
-    found = in_tasks(lake.spark, len(paths), copy, FOUND).collect()
-    return [DataFile(**file) for row in found for file in json.loads(row.found)]
+    found = begin(lake.spark, sum(rows_of.values()), len(paths), copy, FOUND).rows()["found"].to_pylist()
+    return [DataFile(**file) for of_task in found for file in json.loads(of_task)]
 
 
 def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:

@@ -1,53 +1,49 @@
 """Once: the same content under the same key is a duplicate, other content a conflict. Found on narrow keys of written data.
 
 A shuffle of every record costs more than reading it, and hardly any record comes twice. So first the beginnings of the record
-keys are compared: forty bits each, with the number of the row in the other twenty-four of one number, as sorted arrays that Spark
-moves by the thousand as one value. The rows that are found to begin alike are read and looked at exactly, by key and content; and
-only the data files that hold a repeat are written anew.
+keys are compared. The rows that are found to begin alike are read and looked at exactly, by key and content; and only the data
+files that hold a repeat are written anew.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.data_files import FOUND, DataFile, TableWriter, data_file_batches
+from jobs.key_beginnings import KEYS, PLACES, bucketed, repeated_places
 from jobs.lake import Lake
 from jobs.meter import DUPLICATE
 from jobs.pseudonyms import PSEUDONYM, beginnings
-from jobs.spark import in_tasks
+from jobs.steps import asked, begin, in_groups
 from schemas.table import Table
 from schemas.tables import READINGS, REJECTED, SUBSCRIPTIONS
 
-_ROW_BITS = np.uint64(24)
-"""Of the first eight octets of a key, as many bits give way to the number of its row."""
-_ROW_MASK = (np.uint64(1) << _ROW_BITS) - np.uint64(1)
 _BUCKET_ROWS = 1 << 22
-_MANY_TIMES = 8
-_HANDED_ON_ROWS = 1 << 16
 _POSITION = ("file_number", "record_ordinal", "interval_index", "month_part", "keys_part")
-_FIRST = ("file_number", "record_ordinal")
-_CARRIED = ("data_file", "row_index")
-_PLACES = pa.schema([("data_file", pa.int32()), ("row_index", pa.int64())])
-_KEYS = pa.schema([("bucket", pa.int32()), ("data_file", pa.int32()), ("first_row", pa.int64()), ("keys", pa.binary())])
+_DUPLICATE_OF = ("duplicate_of_file_number", "duplicate_of_record_ordinal")
+_GROUPED = pa.field("of_group", pa.int32())
+"""Which group of data files a row is of."""
+_BUCKET = pa.field("bucket", pa.int32())
+_JUDGED = pa.schema(
+    [
+        *PLACES,
+        *(pa.field(name, pa.int64()) for name in _DUPLICATE_OF),
+        *(pa.field(name, pa.bool_()) for name in ("is_conflicting", "is_first")),
+    ]
+)
+Counting = Callable[[pa.RecordBatch], npt.NDArray[np.bool_]]
 
 
 def remove(
-    lake: Lake,
-    table: Table,
-    files: Sequence[DataFile],
-    before: Sequence[str],
-    counting: Callable[[DataFrame], DataFrame],
-    rejected: str,
+    lake: Lake, table: Table, files: Sequence[DataFile], before: Mapping[str, int], counting: Counting, rejected: str
 ) -> Iterator[dict[str, Any]]:
     """Write data files anew that hold records that came before, or whose key came with other content.
 
@@ -55,219 +51,192 @@ def remove(
         lake: the lake.
         table: the table the files are for.
         files: data files that are not yet part of it.
-        before: paths of its data files whose rows they may repeat.
-        counting: of rows of the table, those that count; the new ones all do.
+        before: its data files whose rows they may repeat: rows by path.
+        counting: of rows of the table, which count; the new ones all do.
         rejected: where data files of ``rejected`` are written.
 
     Yields:
         Paths ``replaced``, data files ``accepted`` in their place and ``rejected`` with the duplicates, and ``duplicates``:
         records and octets of volume by file number.
     """
-    if files:
-        paths = [*(file.path for file in files), *before]
-        suspects = counting(_rows_at(lake, table, paths, _suspects(lake, table, files, paths)))
-        hashed = suspects.withColumns({"content_hash": content_hash(table), "is_candidate": F.col("data_file") < len(files)})
-        yield from _rewritten(lake, table, find_repeats(hashed, table), rejected, paths[: len(files)])
+    if not files:
+        return
+    rows = {**{file.path: file.rows for file in files}, **before}
+    groups = in_groups([*rows.values()])
+    compared = _Compared(table, lake.path(table), rejected, [*rows], len(files), groups, _buckets(lake, sum(rows.values())))
+    places = begin(lake.spark, sum(rows.values()), len(groups), compared.keys, KEYS)
+    places = places.then("bucket", compared.buckets, compared.places, _in(_GROUPED, PLACES))
+    suspects = places.then("of_group", len(groups), lambda batches: compared.suspects(batches, counting), _suspected(table))
+    judged = suspects.then("bucket", compared.buckets, compared.judged, _in(_GROUPED, _JUDGED))
+    for row in judged.then("of_group", len(groups), compared.rewritten, FOUND).rows()["found"].to_pylist():
+        yield json.loads(row)
 
 
-class Met:
-    """Record keys that a task has met, so that a record that comes again can be put into a file of its own.
-
-    A network element that says something twice mostly does so soon after. Where second copies lie apart, they are removed without
-    writing the records around them anew. Only where rows lie depends on it: coincidences do no harm.
-    """
-
-    def __init__(self) -> None:
-        """Nothing is met yet."""
-        self._beginnings: list[tuple[np.uint64, npt.NDArray[np.uint64]]] = []
-        """Of the keys of each call, sorted, and how many of their 64 bits gave way to the number of a row."""
-
-    def __call__(self, batches: Sequence[pa.RecordBatch]) -> npt.NDArray[np.bool_]:
-        """Which rows begin as an earlier one of the task does, unless it stands right before: then they are of one record."""
-        keys, rows = _beginnings(batches)
-        count = sum(map(len, batches))
-        row_bits = np.uint64(count.bit_length())
-        row_mask = (np.uint64(1) << row_bits) - np.uint64(1)
-        numbers = np.sort((keys & ~row_mask) | rows.astype(np.uint64))
-        rows, keys = (numbers & row_mask).astype(np.int64), numbers >> row_bits
-        is_same = np.zeros(len(keys), bool)
-        is_same[1:] = keys[1:] == keys[:-1]
-        begins = ~is_same
-        begins[1:] |= rows[1:] != rows[:-1] + 1
-        come_again = is_same & begins
-        for bits, earlier in self._beginnings:
-            shorter = max(bits, row_bits)
-            come_again |= _is_among(keys >> (shorter - row_bits), earlier >> (shorter - bits))
-        self._beginnings.append((row_bits, keys))
-        found = np.zeros(count, bool)
-        if come_again.any():
-            runs = np.flatnonzero(begins)
-            found[rows] = np.repeat(come_again[runs], np.diff(np.r_[runs, len(rows)]))
-        return found
+def _buckets(lake: Lake, rows: int) -> int:
+    """How many parts the values of keys are looked at in: a power of two."""
+    return 1 << max(int(lake.spark.sparkContext.defaultParallelism), rows // _BUCKET_ROWS).bit_length()
 
 
-def content_hash(table: Table) -> Column:
-    """xxHash64 of what a record says, apart from where it was read: equal for true duplicates."""
+def _in(number: pa.Field, schema: pa.Schema) -> pa.Schema:
+    return pa.schema([number, *schema])
+
+
+def is_first_row(table: Table) -> str:
+    """One row stands for each record: its first interval, in its first month; an assignment's under its earliest keys. As SQL."""
+    if table is SUBSCRIPTIONS:
+        return "keys_part = 0"
+    return "true" if table is READINGS else "interval_index = 0 AND month_part <= 1"
+
+
+def content_hash(table: Table) -> str:
+    """Hash of what a record says, apart from where it was read, as SQL of DuckDB: equal for true duplicates."""
     where = {*_POSITION, "batch", "source", "byte_offset", "keys_from", "record_key", "is_conflicting"}
-    return F.xxhash64(*[name for name in table.names if name not in where])
+    return f"CAST(hash({', '.join(name for name in table.names if name not in where)}) >> 1 AS BIGINT)"
 
 
-def find_repeats(rows: DataFrame, table: Table) -> DataFrame:
+def _parts(table: Table) -> list[str]:
+    """Columns by which the rows of a record are told apart."""
+    return [name for name in ("interval_index", "month_part", "usage_month", "keys_from") if name in table.names]
+
+
+def _suspected(table: Table) -> pa.Schema:
+    """Of a row that may be a repeat: what it is judged by, and its place."""
+    of_table = ["record_key", *_parts(table), "file_number", "record_ordinal"]
+    told = [("content_hash", pa.int64()), ("is_candidate", pa.bool_()), ("is_first", pa.bool_())]
+    return pa.schema([_BUCKET, *(table.arrow_schema.field(name) for name in of_table), *told, *PLACES])
+
+
+def find_repeats(rows: pa.Table, table: Table) -> pa.Table:
     """Records that were received before, or whose key came with other content.
 
     A true duplicate has equal times, so it lies in the same month and its parts can be compared one by one. A conflict is seen
     where both contents have octets in one month.
 
     Args:
-        rows: rows of the table with their ``content_hash``; ``is_candidate`` says which are new, the others were there before.
-            May carry ``data_file`` and ``row_index``.
+        rows: what rows of the table are judged by; ``is_candidate`` says which are new, the others were there before.
         table: the table.
 
     Returns:
-        One row per repeated candidate: its position and what it carries, ``duplicate_of_file_number`` and
-        ``duplicate_of_record_ordinal`` (null if it is no duplicate) and ``is_conflicting``.
+        The repeated candidates, with ``duplicate_of_file_number`` and ``duplicate_of_record_ordinal`` (null if it is no
+        duplicate) and whether one ``is_conflicting``.
     """
-    part = [name for name in ("interval_index", "month_part", "usage_month", "keys_from") if name in table.names]
-    position = [name for name in _POSITION if name in table.names]
-    carried = [name for name in _CARRIED if name in rows.columns]
     # Conflicting content may be split at the month end where the other is not: parts are compared only where contents are equal.
-    same_key = Window.partitionBy("record_key", *[name for name in part if name != "month_part"])
-    same_content = Window.partitionBy("record_key", *part, "content_hash").orderBy(
-        "is_candidate", "file_number", "record_ordinal"
+    of_key = ", ".join(["record_key", *[name for name in _parts(table) if name != "month_part"]])
+    of_content = ", ".join(["record_key", *_parts(table), "content_hash"])
+    return asked(
+        rows,
+        f"""
+        SELECT * EXCLUDE (is_copy, first_file_number, first_record_ordinal),
+            CASE WHEN is_copy THEN first_file_number END AS duplicate_of_file_number,
+            CASE WHEN is_copy THEN first_record_ordinal END AS duplicate_of_record_ordinal
+        FROM (
+            SELECT *,
+                row_number() OVER same_content > 1 AS is_copy,
+                first_value(file_number) OVER same_content AS first_file_number,
+                first_value(record_ordinal) OVER same_content AS first_record_ordinal,
+                min(content_hash) OVER same_key <> max(content_hash) OVER same_key AS is_conflicting
+            FROM rows WHERE record_key IS NOT NULL
+            WINDOW same_key AS (PARTITION BY {of_key}),
+                same_content AS (PARTITION BY {of_content} ORDER BY is_candidate, file_number, record_ordinal)
+        )
+        WHERE is_candidate AND (is_copy OR is_conflicting)
+        """,
     )
-    judged = rows.where("record_key IS NOT NULL").select(
-        *position,
-        *carried,
-        "is_candidate",
-        F.row_number().over(same_content).alias("copy"),
-        *[F.first(name).over(same_content).alias(f"first_{name}") for name in _FIRST],
-        (F.min("content_hash").over(same_key) != F.max("content_hash").over(same_key)).alias("is_conflicting"),
-    )
-    is_duplicate = F.col("copy") > 1
-    return judged.where(F.col("is_candidate") & (is_duplicate | F.col("is_conflicting"))).select(
-        *position,
-        *carried,
-        *[F.when(is_duplicate, F.col(f"first_{name}")).alias(f"duplicate_of_{name}") for name in _FIRST],
-        "is_conflicting",
-    )
 
 
-def is_first_row(table: Table) -> Column:
-    """One row stands for each record: its first interval, in its first month; an assignment's under its earliest keys."""
-    if table is SUBSCRIPTIONS:
-        return F.col("keys_part") == 0
-    return F.lit(True) if table is READINGS else (F.col("interval_index") == 0) & (F.col("month_part") <= 1)
+@dataclass(frozen=True)
+class _Compared:
+    """The steps of a comparison; each looks at a group of data files, or at a bucket of keys.
 
-
-def _suspects(lake: Lake, table: Table, files: Sequence[DataFile], paths: Sequence[str]) -> DataFrame:
-    """Rows whose record keys begin alike, if one of them is in the new files, which the paths begin with.
-
-    Returns:
-        ``data_file``, the number of a path, and ``row_index``.
+    Args:
+        table: the table.
+        place: where it lies.
+        rejected: where data files of ``rejected`` are written.
+        paths: data files, the new ones first.
+        new_files: how many are new.
+        groups: numbers of the paths that are looked at together.
+        buckets: how many buckets keys are in, by their value.
     """
-    place = lake.path(table)
-    workers = int(lake.spark.sparkContext.defaultParallelism)
-    buckets = 1 << max(workers, sum(file.rows for file in files) // _BUCKET_ROWS).bit_length()
 
-    def read(number: int) -> pa.RecordBatch:
-        return _bucketed(data_file_batches(place, paths[number], table, ["record_key"]), number, buckets)
+    table: Table
+    place: str
+    rejected: str
+    paths: Sequence[str]
+    new_files: int
+    groups: Sequence[Sequence[int]]
+    buckets: int
 
-    def repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        parts = []
-        for of in (row for rows in batches for row in rows.to_pylist()):
-            numbers = np.frombuffer(of["keys"], np.uint64)
-            parts.append((of["data_file"], of["first_row"], numbers & _ROW_MASK, numbers >> _ROW_BITS))
-        new, before = ([keys for number, *_, keys in parts if (number < len(files)) is there] for there in (True, False))
-        sought = _repeated(new, before)
-        for number, first_row, rows, keys in parts:
-            found = rows[_is_among(keys, sought)].astype(np.int64) + first_row
-            data_files = pa.repeat(pa.scalar(number, pa.int32()), len(found))
-            yield pa.RecordBatch.from_arrays([data_files, pa.array(found)], schema=_PLACES)
+    def keys(self, group: int) -> Iterator[pa.RecordBatch]:
+        """Keys of a group's data files, as numbers."""
+        for number in self.groups[group]:
+            batches = data_file_batches(self.place, self.paths[number], self.table, ["record_key"])
+            yield bucketed(batches, number, self.buckets)
 
-    keys = in_tasks(lake.spark, len(paths), read, _KEYS)
-    return keys.repartitionById(buckets, "bucket").mapInArrow(repeated, from_arrow_schema(_PLACES))
+    def places(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Places of rows of a bucket that may be repeats."""
+        for found in repeated_places(batches, self.new_files):
+            yield self._with_group(found)
 
+    def _with_group(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows with the number of the group that their data file is in."""
+        group_of = np.repeat(np.arange(len(self.groups), dtype=np.int32), [len(group) for group in self.groups])
+        groups = pa.array(group_of[rows["data_file"].to_numpy()])
+        return pa.RecordBatch.from_arrays([groups, *rows.columns], schema=_in(_GROUPED, rows.schema))
 
-def _bucketed(batches: Iterable[pa.RecordBatch], data_file: int, buckets: int) -> pa.RecordBatch:
-    """The record keys of a data file, sorted, in a row for each bucket of their values."""
-    every, rows = _beginnings(batches)
-    found = []
-    for first_row in range(0, int(rows[-1]) + 1 if len(rows) else 0, 1 << int(_ROW_BITS)):
-        some = slice(*np.searchsorted(rows, [first_row, first_row + (1 << int(_ROW_BITS))]))
-        keys = np.sort((every[some] & ~_ROW_MASK) | (rows[some] - first_row).astype(np.uint64))
-        ends = np.arange(1, buckets, dtype=np.uint64) << np.uint64(64 - (buckets - 1).bit_length())
-        parts = np.split(keys, np.searchsorted(keys, ends))
-        found += [(bucket, data_file, first_row, part.tobytes()) for bucket, part in enumerate(parts)]
-    columns = list(zip(*found, strict=True)) or [()] * len(_KEYS)
-    return pa.RecordBatch.from_arrays([pa.array(of, kind) for of, kind in zip(columns, _KEYS.types, strict=True)], schema=_KEYS)
+    def suspects(self, batches: Iterable[pa.RecordBatch], counting: Counting) -> Iterator[pa.RecordBatch]:
+        """Rows at the places of a group, as they are judged."""
+        found = []
+        for number, places in _by_data_file(batches):
+            for rows, here, at in _beside(self.place, self.paths[number], self.table, places):
+                if len(at):
+                    taken = rows.take(pa.array(at))
+                    for name in PLACES.names:
+                        taken = taken.append_column(name, here[name].combine_chunks())
+                    found.append(taken if number < self.new_files else taken.filter(pa.array(counting(taken))))
+        if found:
+            yield from self._as_judged(pa.Table.from_batches(found))
 
+    def _as_judged(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
+        schema = _suspected(self.table)
+        keys = beginnings(rows["record_key"].cast(PSEUDONYM).combine_chunks())
+        buckets = keys >> np.uint64(64 - (self.buckets - 1).bit_length())
+        worked_out = {
+            "content_hash": content_hash(self.table),
+            "is_candidate": f"data_file < {self.new_files}",
+            "is_first": is_first_row(self.table),
+        }
+        chosen = [f"{worked_out[name]} AS {name}" if name in worked_out else name for name in schema.names]
+        numbered = rows.append_column(_BUCKET, pa.array(buckets.astype(np.int32)))
+        yield from asked(numbered, f"SELECT {', '.join(chosen)} FROM rows").cast(schema).combine_chunks().to_batches()
 
-def _beginnings(batches: Iterable[pa.RecordBatch]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """The first octets of the record keys that are there, each as one number, and the rows that they are in."""
-    found, rows, first = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
-    for batch in batches:
-        record_keys = batch["record_key"]
-        found.append(beginnings(record_keys.drop_null().cast(PSEUDONYM)))
-        rows.append(first + np.flatnonzero(record_keys.is_valid().to_numpy(zero_copy_only=False)))
-        first += len(record_keys)
-    return np.concatenate(found), np.concatenate(rows)
+    def judged(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The repeats of a bucket."""
+        if some := [batch for batch in batches if len(batch)]:
+            found = find_repeats(pa.Table.from_batches(some), self.table).select(_JUDGED.names).cast(_JUDGED)
+            for batch in found.combine_chunks().to_batches():
+                yield self._with_group(batch)
 
-
-def _repeated(new: Sequence[npt.NDArray[np.uint64]], before: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
-    """Of new keys those that stand twice, or are among those before; sorted, each once."""
-    keys = np.sort(np.concatenate([np.zeros(0, np.uint64), *new]))
-    return np.unique(np.concatenate([keys[1:][keys[1:] == keys[:-1]], *[keys[_is_among(keys, old)] for old in before]]))
-
-
-def _is_among(keys: npt.NDArray[np.uint64], some: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which of the keys are among some; both are sorted."""
-    if not len(some):
-        return np.zeros(len(keys), bool)
-    if len(some) * _MANY_TIMES < len(keys):  # it is the few that are sought
-        found = np.zeros(len(keys), bool)
-        first, counts = np.searchsorted(keys, some), np.searchsorted(keys, some, side="right")
-        counts -= first
-        found[np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())] = True
-        return found
-    among: npt.NDArray[np.bool_] = some[np.minimum(np.searchsorted(some, keys), len(some) - 1)] == keys
-    return among
-
-
-def _rows_at(lake: Lake, table: Table, paths: Sequence[str], places: DataFrame) -> DataFrame:
-    """Rows of data files at some places, with their ``data_file`` and ``row_index``."""
-    place = lake.path(table)
-    schema = pa.schema([*table.arrow_schema, *_PLACES])
-
-    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for number, found in _of_data_file(batches):
-            yield from _together(taken(number, found))
-
-    def taken(number: int, found: pa.Table) -> Iterator[pa.RecordBatch]:
-        for rows, here, at in _beside(place, paths[number], table, found):
-            if len(at):
-                carried = [here[name].combine_chunks() for name in _CARRIED]
-                yield pa.RecordBatch.from_arrays([*rows.take(pa.array(at)), *carried], schema=schema)
-
-    return places.repartitionById(len(paths), "data_file").mapInArrow(read, from_arrow_schema(schema))
+    def rewritten(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """What was written anew of a group's data files, together, as JSON."""
+        accepted, rejected = TableWriter(self.table, self.place), TableWriter(REJECTED, self.rejected)
+        found: dict[str, list[Any]] = {"replaced": [], "duplicates": []}
+        for number, repeats in _by_data_file(batches):
+            found["replaced"].append(self.paths[number])
+            found["duplicates"] += _without_duplicates(self.table, self.paths[number], repeats, accepted, rejected)
+        if found["replaced"]:
+            files = {"accepted": accepted.close(), "rejected": rejected.close()}
+            found |= {name: [file.as_json() for file in written] for name, written in files.items()}
+            yield pa.RecordBatch.from_pylist([{"found": json.dumps(found)}], FOUND)
 
 
-def _together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in few batches: Spark takes milliseconds for each, however few rows it has."""
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(map(len, held)) >= _HANDED_ON_ROWS:
-            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
-            held = []
-    if held:
-        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
-
-
-def _of_data_file(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
-    """The rows of a task, which are of one data file, in its order; nothing if it has none."""
+def _by_data_file(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
+    """Rows of each data file among them, in its order."""
     if some := [batch for batch in batches if len(batch)]:
-        rows = pa.Table.from_batches(some).sort_by("row_index").combine_chunks()
-        yield rows["data_file"][0].as_py(), rows
+        rows = pa.Table.from_batches(some).sort_by([("data_file", "ascending"), ("row_index", "ascending")]).combine_chunks()
+        numbers = rows["data_file"].to_numpy()
+        for number in np.unique(numbers).tolist():
+            first, last = np.searchsorted(numbers, [number, number + 1])
+            yield number, rows.slice(first, last - first)
 
 
 def _beside(
@@ -281,26 +250,10 @@ def _beside(
         begin += len(rows)
 
 
-def _rewritten(lake: Lake, table: Table, repeats: DataFrame, rejected: str, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
-    place = lake.path(table)
-
-    def rewrite(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for number, of_file in _of_data_file(batches):
-            writers = TableWriter(table, place), TableWriter(REJECTED, rejected)
-            found = _without_duplicates(table, paths[number], of_file, *writers)
-            yield pa.RecordBatch.from_pylist([{"found": json.dumps(found)}], FOUND)
-
-    columns = (*_CARRIED, *[f"duplicate_of_{name}" for name in _FIRST], "is_conflicting")
-    by_file = repeats.select(*columns, is_first_row(table).alias("is_first")).repartitionById(len(paths), "data_file")
-    for row in by_file.mapInArrow(rewrite, from_arrow_schema(FOUND)).collect():
-        yield json.loads(row.found)
-
-
 def _without_duplicates(
     table: Table, path: str, repeats: pa.Table, accepted: TableWriter, rejected: TableWriter
-) -> dict[str, Any]:
-    """Write a data file anew: without its duplicates, which are rejected, and with its conflicts flagged."""
-    counted: list[tuple[int, Mapping[str, int]]] = []
+) -> Iterator[tuple[int, Mapping[str, int]]]:
+    """Write a data file anew: without its duplicates, which are rejected and counted by file, and with its conflicts flagged."""
     for rows, here, at in _beside(accepted.root, path, table, repeats):
         is_duplicate = here["duplicate_of_file_number"].is_valid().to_numpy()
         conflicting, kept = np.zeros(len(rows), bool), np.ones(len(rows), bool)
@@ -311,15 +264,9 @@ def _without_duplicates(
         removed = here.filter(pa.array(is_duplicate))
         duplicates, first = rows.take(pa.array(at[is_duplicate])), removed["is_first"].combine_chunks()
         same = {name: duplicates[name].filter(first) for name in REJECTED.names if name in table.names}
-        judged = {name: removed[name].combine_chunks().filter(first) for name in [f"duplicate_of_{part}" for part in _FIRST]}
+        judged = {name: removed[name].combine_chunks().filter(first) for name in _DUPLICATE_OF}
         rejected.write({**same, **judged, "reason": DUPLICATE})
-        counted += _counted(pa.Table.from_batches([duplicates.append_column("is_first", first)]))
-    return {
-        "replaced": [path],
-        "accepted": [file.as_json() for file in accepted.close()],
-        "rejected": [file.as_json() for file in rejected.close()],
-        "duplicates": counted,
-    }
+        yield from _counted(pa.Table.from_batches([duplicates.append_column("is_first", first)]))
 
 
 def _counted(duplicates: pa.Table) -> Iterator[tuple[int, Mapping[str, int]]]:

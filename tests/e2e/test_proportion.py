@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def test_one_compressed_file_with_nine_tenths_is_read_by_several_tasks(run, spar
 def test_a_file_is_compared_only_with_data_of_its_own_time(settings, run, monkeypatch):
     from jobs import accept
 
-    compared: list[list[str]] = []
+    compared: list[Mapping[str, int]] = []
     remove = accept.repeats.remove
 
     def watched(lake, table, files, before, counting, rejected):
@@ -96,9 +97,9 @@ def test_a_file_is_compared_only_with_data_of_its_own_time(settings, run, monkey
         run(settings, "2026-12", ("land", "accept"))
 
     nothing, other_day, same_day = compared
-    assert nothing == []
-    assert other_day == [], "the days before, and October, were left out"
-    assert len(same_day) == 1, "of the three data files, and October's, the one of that day"
+    assert nothing == {}
+    assert other_day == {}, "the days before, and October, were left out"
+    assert [*same_day.values()] == [RECORDS // 10], "of the three data files, and October's, the one of that day"
 
 
 def test_a_stage_of_a_month_reads_the_partition_of_that_month(settings, run):

@@ -64,7 +64,12 @@ def expected(demo: Path, tmp_path_factory: pytest.TempPathFactory, spark) -> str
         return figures(settings, run_stages, spark)
 
 
-def test_files_delivered_in_another_order_and_in_three_batches(demo, expected, run, spark, tmp_path_factory):
+@pytest.mark.parametrize("driver_rows", [1 << 22, -1], ids=["looked at by the driver", "looked at by tasks"])
+def test_files_delivered_in_another_order_and_in_three_batches(
+    driver_rows, demo, expected, run, spark, tmp_path_factory, monkeypatch
+):
+    monkeypatch.setattr("jobs.steps.DRIVER_ROWS", driver_rows)
+    monkeypatch.setattr("jobs.steps.GROUP_ROWS", 100)
     with at_a_place(tmp_path_factory.mktemp("place")) as settings:
         files = sorted((path for path in demo.rglob("*") if path.is_file() and path.parent != demo), reverse=True)
         for part in range(3):
@@ -81,6 +86,7 @@ def test_files_split_and_records_shuffled_under_other_partitions_and_another_tim
     demo, expected, run, spark, tmp_path_factory, monkeypatch
 ):
     monkeypatch.setattr("jobs.spark.FEW_ROWS", 0)
+    monkeypatch.setattr("jobs.steps.DRIVER_ROWS", -1)
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     time.tzset()
     with at_a_place(tmp_path_factory.mktemp("place")) as settings:

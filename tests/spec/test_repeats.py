@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from schemas.tables import ACCEPTED, SUBSCRIPTIONS
-from tests.conftest import hashed, rows
+from tests.conftest import hashed, table_of
 
 NOTHING = "| record_key |"
 
 
-def repeats(spark, candidates: str, existing: str = NOTHING, table=ACCEPTED) -> dict[tuple[int, ...], tuple[int | None, bool]]:
+def repeats(candidates: str, existing: str = NOTHING, table=ACCEPTED) -> dict[tuple[int, ...], tuple[int | None, bool]]:
     """By (file, ordinal, part): the delivery it repeats, and whether its key came with other content."""
-    from pyspark.sql import functions as F
-
     from jobs.repeats import find_repeats
 
-    new, old = (rows(spark, hashed(table), text) for text in (candidates, existing))
-    both = new.withColumn("is_candidate", F.lit(True)).unionByName(old.withColumn("is_candidate", F.lit(False)))
-    found = find_repeats(both, table).collect()
+    both = [table_of(text, hashed(table)) for text in (candidates, existing)]
+    is_candidate = pa.array([True] * len(both[0]) + [False] * len(both[1]))
+    told = pa.concat_tables(both).drop_columns("is_conflicting").append_column("is_candidate", is_candidate)
+    found = find_repeats(told, table).to_pylist()
     part = ("month_part",) if table is ACCEPTED else ()
     judged = {
-        tuple(row[name] for name in ("file_number", "record_ordinal", *part)): (row.duplicate_of_file_number, row.is_conflicting)
+        tuple(row[name] for name in ("file_number", "record_ordinal", *part)): (
+            row["duplicate_of_file_number"],
+            row["is_conflicting"],
+        )
         for row in found
     }
     assert len(judged) == len(found)
@@ -33,15 +36,15 @@ def repeats(spark, candidates: str, existing: str = NOTHING, table=ACCEPTED) -> 
 
 
 def test_a_key_is_moved_with_the_row_that_it_is_in(monkeypatch):
-    from jobs import repeats
+    from jobs import key_beginnings
 
     keys = [None if n % 7 == 3 else hashlib.md5(b"%d" % (n // 2)).digest() for n in range(100)]
     batches = [pa.RecordBatch.from_pydict({"record_key": pa.array(keys[n : n + 17], pa.binary())}) for n in range(0, 100, 17)]
     for bits in (5, 24):  # a file of a hundred rows in four parts, and in one
-        monkeypatch.setattr(repeats, "_ROW_BITS", np.uint64(bits))
-        monkeypatch.setattr(repeats, "_ROW_MASK", np.uint64((1 << bits) - 1))
+        monkeypatch.setattr(key_beginnings, "_ROW_BITS", np.uint64(bits))
+        monkeypatch.setattr(key_beginnings, "_ROW_MASK", np.uint64((1 << bits) - 1))
 
-        moved = repeats._bucketed(batches, 9, 8).to_pylist()
+        moved = key_beginnings.bucketed(batches, 9, 8).to_pylist()
 
         found = {}
         for row in moved:
@@ -60,7 +63,7 @@ def batches_of(*names: str | None) -> list[pa.RecordBatch]:
 
 
 def test_a_record_that_comes_again_in_a_task_is_told_apart_and_its_other_intervals_are_not():
-    from jobs.repeats import Met
+    from jobs.key_beginnings import Met
 
     met = Met()
 
@@ -71,7 +74,7 @@ def test_a_record_that_comes_again_in_a_task_is_told_apart_and_its_other_interva
 
 
 def test_keys_are_sought_that_stand_twice_or_were_there_before():
-    from jobs.repeats import _is_among, _repeated
+    from jobs.key_beginnings import _is_among, _repeated
 
     new, before = [[1, 2, 9], [2, 3, 5], []], [[0, 3, 4], [7, 9], []]
     sought = _repeated(*([np.array(keys, np.uint64) for keys in some] for some in (new, before)))
@@ -84,7 +87,7 @@ def test_keys_are_sought_that_stand_twice_or_were_there_before():
 @pytest.mark.parametrize("many", [0, 1, 40, 5000])
 @pytest.mark.parametrize("few", [0, 1, 7, 5000])
 def test_keys_are_found_among_others_whether_these_are_few_or_many(many, few):
-    from jobs.repeats import _is_among
+    from jobs.key_beginnings import _is_among
 
     chosen = np.random.default_rng(many + few)
     keys = np.sort(chosen.integers(0, 600, many, np.uint64))
@@ -93,10 +96,8 @@ def test_keys_are_found_among_others_whether_these_are_few_or_many(many, few):
     assert (_is_among(keys, some) == np.isin(keys, some)).all()
 
 
-@pytest.mark.spark
-def test_a_record_delivered_twice_counts_where_it_came_first(spark):
+def test_a_record_delivered_twice_counts_where_it_came_first():
     found = repeats(
-        spark,
         """
         | record_key | content_hash | file_number | record_ordinal |
         | twice      | 1            | 7           | 4              |
@@ -125,10 +126,8 @@ def test_a_record_delivered_twice_counts_where_it_came_first(spark):
     }
 
 
-@pytest.mark.spark
-def test_a_key_with_other_content_is_kept_and_flagged(spark):
+def test_a_key_with_other_content_is_kept_and_flagged():
     found = repeats(
-        spark,
         """
         | record_key   | content_hash | file_number | record_ordinal |
         | within       | 1            | 7           | 1              |
@@ -149,8 +148,7 @@ def test_a_key_with_other_content_is_kept_and_flagged(spark):
     assert found == {(7, 1, 0): (None, True), (7, 2, 0): (None, True), (7, 3, 0): (None, True), (7, 4, 0): (3, True)}
 
 
-@pytest.mark.spark
-def test_the_parts_of_a_split_record_do_not_repeat_each_other_but_are_repeated_one_by_one(spark):
+def test_the_parts_of_a_split_record_do_not_repeat_each_other_but_are_repeated_one_by_one():
     header = "| record_key | usage_month | month_part | content_hash | file_number | record_ordinal |"
     first = """
         | split      | 2026-10-01  | 1          | 1            | 3           | 1              |
@@ -158,14 +156,12 @@ def test_the_parts_of_a_split_record_do_not_repeat_each_other_but_are_repeated_o
     """
     second = first.replace("| 3 ", "| 7 ")
 
-    assert repeats(spark, header + first) == {}
-    assert repeats(spark, header + second, header + first) == {(7, 1, 1): (3, False), (7, 1, 2): (3, False)}
+    assert repeats(header + first) == {}
+    assert repeats(header + second, header + first) == {(7, 1, 1): (3, False), (7, 1, 2): (3, False)}
 
 
-@pytest.mark.spark
-def test_records_without_a_key_in_the_lake_repeat_nothing(spark):
+def test_records_without_a_key_in_the_lake_repeat_nothing():
     found = repeats(
-        spark,
         """
         | record_key | content_hash | file_number | record_ordinal |
         | known      | 1            | 7           | 1              |
@@ -180,10 +176,8 @@ def test_records_without_a_key_in_the_lake_repeat_nothing(spark):
     assert found == {}
 
 
-@pytest.mark.spark
-def test_an_assignment_exported_again_is_a_duplicate_and_a_changed_one_a_correction(spark):
+def test_an_assignment_exported_again_is_a_duplicate_and_a_changed_one_a_correction():
     found = repeats(
-        spark,
         """
         | record_key | content_hash | file_number | record_ordinal |
         | same       | 1            | 7           | 1              |
@@ -200,10 +194,8 @@ def test_an_assignment_exported_again_is_a_duplicate_and_a_changed_one_a_correct
     assert found == {(7, 1): (3, False), (7, 2): (None, True)}
 
 
-@pytest.mark.spark
-def test_an_assignment_under_other_keys_is_neither_a_duplicate_nor_a_conflict(spark):
+def test_an_assignment_under_other_keys_is_neither_a_duplicate_nor_a_conflict():
     found = repeats(
-        spark,
         """
         | record_key | keys_from  | keys_part | content_hash | file_number | record_ordinal |
         | lasting    | 2000-01-01 | 0         | 1            | 7           | 1              |
@@ -219,10 +211,8 @@ def test_an_assignment_under_other_keys_is_neither_a_duplicate_nor_a_conflict(sp
     assert found == {(7, 1): (3, False)}
 
 
-@pytest.mark.spark
-def test_a_record_within_the_month_conflicts_with_one_of_its_key_that_straddles_the_months_end(spark):
+def test_a_record_within_the_month_conflicts_with_one_of_its_key_that_straddles_the_months_end():
     found = repeats(
-        spark,
         """
         | record_key | usage_month | month_part | content_hash | file_number | record_ordinal |
         | longer     | 2026-10-01  | 1          | 2            | 7           | 1              |
@@ -243,29 +233,25 @@ WHERE = {
 }
 DECIDED = {"record_key", "is_conflicting"}
 OTHER = {
-    "STRING": "'other'",
-    "BINARY": "CAST('other' AS BINARY)",
-    "BIGINT": "77L",
-    "INT": "77",
-    "BOOLEAN": "true",
-    "DATE": "DATE'2026-11-01'",
-    "TIMESTAMP": "TIMESTAMP'2026-10-20 12:00:00'",
+    "STRING": "other",
+    "BINARY": b"other",
+    "BIGINT": 77,
+    "INT": 77,
+    "BOOLEAN": True,
+    "DATE": date(2026, 11, 1),
+    "TIMESTAMP": datetime(2026, 10, 20, 12, tzinfo=UTC),
 }
 
 
 @pytest.mark.parametrize("table", [ACCEPTED, SUBSCRIPTIONS], ids=lambda table: table.name)
-@pytest.mark.spark
-def test_the_content_of_a_record_is_all_it_says_and_nothing_of_where_it_was_read(spark, table):
+def test_the_content_of_a_record_is_all_it_says_and_nothing_of_where_it_was_read(table):
     from jobs.repeats import content_hash
+    from jobs.steps import asked
 
-    row = rows(spark, table, "| record_key |\n| key |")
-    together = row.selectExpr("'' AS changed", *table.names)
-    for name in table.names:
-        other = OTHER[table.column(name).sql_type]
-        changed = [f"{other} AS {n}" if n == name else n for n in table.names]
-        together = together.union(row.selectExpr(f"'{name}' AS changed", *changed))
-    hashes = {
-        found.changed: found.content for found in together.select("changed", content_hash(table).alias("content")).collect()
-    }
+    row = table_of("| record_key |\n| key |", table).to_pylist()[0]
+    changed = [row | {name: OTHER[table.column(name).sql_type]} for name in table.names]
+    found = asked(pa.Table.from_pylist([row, *changed], table.arrow_schema), f"SELECT {content_hash(table)} AS content FROM rows")
+    plain, *hashes = found["content"].to_pylist()
 
-    assert {name for name in table.names if hashes[name] != hashes[""]} == set(table.names) - WHERE - DECIDED
+    says = {name for name, content in zip(table.names, hashes, strict=True) if content != plain}
+    assert says == set(table.names) - WHERE - DECIDED

@@ -1,0 +1,112 @@
+"""Steps of work on Arrow batches, each on all rows of one number: on the driver where rows are few, in Spark's tasks otherwise.
+
+What a step does is written once, as a function of batches; only who runs it, and how rows come together in between, differs. A
+Spark job of several shuffles takes a second however few the rows, which a day's files, or a late one, would pay each time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, groupby
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.lake_reader import in_memory
+from jobs.spark import in_tasks
+
+DRIVER_ROWS = 1 << 22
+"""Rows of data files up to which the driver looks at them itself."""
+GROUP_ROWS = 1 << 20
+"""Rows of data files that are one number: a task for each file, however small, costs more than reading it."""
+Work = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+class Steps(Protocol):
+    """Rows that a step has given."""
+
+    def then(self, number: str, count: int, work: Work, schema: pa.Schema) -> Steps:
+        """What work makes, as rows of the schema, of all rows with the same number, each below the count, at a time.
+
+        Work may be called without rows, and must give none then.
+        """
+
+    def rows(self) -> pa.Table:
+        """The rows, on the driver."""
+
+
+def begin(
+    spark: SparkSession, rows: int, count: int, work: Callable[[int], Iterable[pa.RecordBatch]], schema: pa.Schema
+) -> Steps:
+    """Begin with what work gives for each number below the count, as rows of the schema.
+
+    Args:
+        spark: the session.
+        rows: about how many rows the steps look at.
+        count: how many numbers there are.
+        work: reads what a number stands for.
+        schema: of the rows that it gives.
+    """
+    if rows > DRIVER_ROWS:
+        return InTasks(in_tasks(spark, count, work, schema))
+    return OnDriver.of([partial(work, number) for number in range(count)], schema)
+
+
+@dataclass(frozen=True)
+class InTasks:
+    """Rows of a Spark frame."""
+
+    frame: DataFrame
+
+    def then(self, number: str, count: int, work: Work, schema: pa.Schema) -> InTasks:
+        """As Steps.then: rows are shuffled, and each task has those of one number."""
+        return InTasks(self.frame.repartitionById(count, number).mapInArrow(work, from_arrow_schema(schema)))
+
+    def rows(self) -> pa.Table:
+        """As Steps.rows."""
+        return self.frame.toArrow()
+
+
+@dataclass(frozen=True)
+class OnDriver:
+    """Rows that the driver holds."""
+
+    found: pa.Table
+
+    @classmethod
+    def of(cls, works: Sequence[Callable[[], Iterable[pa.RecordBatch]]], schema: pa.Schema) -> OnDriver:
+        """What works give, as many at a time as there are processors: Arrow holds no lock of the interpreter."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            batches = [batch for found in pool.map(lambda work: list(work()), works) for batch in found]
+        return cls(pa.Table.from_batches(batches, schema))
+
+    def then(self, number: str, count: int, work: Work, schema: pa.Schema) -> OnDriver:
+        """As Steps.then."""
+        numbers = self.found[number]
+        of_number = [self.found.filter(pc.equal(numbers, value)).to_batches() for value in pc.unique(numbers)]
+        return self.of([partial(work, batches) for batches in of_number], schema)
+
+    def rows(self) -> pa.Table:
+        """As Steps.rows."""
+        return self.found
+
+
+def in_groups(rows: Sequence[int]) -> list[list[int]]:
+    """Neighbours among files of so many rows in groups of about GROUP_ROWS."""
+    before = [*accumulate(rows, initial=0)]
+    return [[*group] for _, group in groupby(range(len(rows)), lambda number: before[number] // GROUP_ROWS)]
+
+
+def asked(rows: pa.Table | pa.RecordBatchReader, query: str) -> pa.Table:
+    """What DuckDB finds by a query over ``rows``, on the thread that asks."""
+    with in_memory() as connection:
+        connection.execute("SET threads = 1")
+        connection.register("rows", rows)
+        return connection.execute(query).to_arrow_table()
