@@ -30,6 +30,7 @@ from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
 from jobs.readers.block import WHOLE, Block, NodeDay, Part, ReadFault, Tally, count_warning
 from jobs.run import Refused, code_version
 from jobs.spark import in_tasks
+from jobs.steps import begin
 from jobs.workplace import Workplace
 from schemas.source import CounterSource, Source, SubscriptionSource
 from schemas.table import Table
@@ -39,6 +40,8 @@ BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
 SMALLEST_PART_OCTETS = 8 << 20
 """A part of a file is no smaller: each is opened apart, and looking for the parts is a task, too."""
+_DRIVER_OCTETS = 64 << 20
+"""Of large files, decompressed, that the driver looks through itself for their parts."""
 _PARTS_OF_TASK = 3
 """A file that is more than a task reads comes in parts of which so many are one, so that tasks become alike."""
 _FILLED = {"usage": ACCEPTED, "counters": READINGS, "subscriptions": SUBSCRIPTIONS}
@@ -281,13 +284,14 @@ def _parts(workplace: Workplace, divisible: Mapping[_Work, int], part_octets: in
         return []
     sources, files, most = dict(workplace.sources), list(divisible), list(divisible.values())
 
-    def look(number: int) -> pa.RecordBatch:
+    def look(number: int) -> Iterator[pa.RecordBatch]:
         file = files[number]
         parts = parts_of(file.place, file.size_octets, sources[file.source], part_octets, most[number])
-        return pa.RecordBatch.from_pylist([{"file": number, **vars(part)} for part in parts], _PARTS)
+        yield pa.RecordBatch.from_pylist([{"file": number, **vars(part)} for part in parts], _PARTS)
 
-    found = in_tasks(workplace.lake.spark, len(files), look, _PARTS)
-    return [replace(files[row.file], part=Part(row.begin_octet, row.end_octet, row.first_ordinal)) for row in found.collect()]
+    is_little = sum(file.weight for file in files) <= _DRIVER_OCTETS
+    found = begin(workplace.lake.spark, is_little, len(files), look, _PARTS).rows().to_pylist()
+    return [replace(files[row.pop("file")], part=Part(**row)) for row in found]
 
 
 _PARTS = pa.schema([(name, pa.int64()) for name in ("file", "begin_octet", "end_octet", "first_ordinal")])

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from jobs.data_files import DataFile, data_file_batches
 from jobs.lake import Lake, LakeError
-from jobs.steps import asked, begin, in_groups
+from jobs.steps import are_few, asked, begin, in_groups
 from schemas.table import Table
 
 Amounts = Mapping[str, tuple[str, str]]
@@ -67,4 +67,4 @@ def _of_groups(lake: Lake, table: Table, files: Sequence[DataFile], amounts: Amo
         found = asked(pa.RecordBatchReader.from_batches(of_table, batches), query)
         yield from found.cast(schema).combine_chunks().to_batches()
 
-    yield from begin(lake.spark, sum(rows), len(groups), count, schema).rows().to_pylist()
+    yield from begin(lake.spark, are_few(rows), len(groups), count, schema).rows().to_pylist()

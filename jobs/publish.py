@@ -26,7 +26,7 @@ from jobs.postgres import connect
 from jobs.row_hashes import hashes
 from jobs.run import Refused, code_version, lock_hash
 from jobs.serving_schema import BESIDE, prepare
-from jobs.steps import begin
+from jobs.steps import are_few, begin
 from jobs.verify import estimated_state, latest_verdict
 from jobs.workplace import Workplace
 from schemas.table import Table
@@ -150,7 +150,7 @@ def _copied(lake: Lake, usage_month: date, publication_id: int) -> list[DataFile
             writer.write({name: kept[name] for name in PUBLISHED.names})
         yield pa.RecordBatch.from_pylist([{"found": json.dumps([file.as_json() for file in writer.close()])}], FOUND)
 
-    found = begin(lake.spark, sum(rows_of.values()), len(paths), copy, FOUND).rows()["found"].to_pylist()
+    found = begin(lake.spark, are_few(rows_of.values()), len(paths), copy, FOUND).rows()["found"].to_pylist()
     return [DataFile(**file) for of_task in found for file in json.loads(of_task)]
 
 

@@ -22,7 +22,7 @@ from jobs.key_beginnings import KEYS, PLACES, bucketed, repeated_places
 from jobs.lake import Lake
 from jobs.meter import DUPLICATE
 from jobs.pseudonyms import PSEUDONYM, beginnings
-from jobs.steps import asked, begin, in_groups
+from jobs.steps import are_few, asked, begin, in_groups
 from schemas.table import Table
 from schemas.tables import READINGS, REJECTED, SUBSCRIPTIONS
 
@@ -63,18 +63,14 @@ def remove(
         return
     rows = {**{file.path: file.rows for file in files}, **before}
     groups = in_groups([*rows.values()])
-    compared = _Compared(table, lake.path(table), rejected, [*rows], len(files), groups, _buckets(lake, sum(rows.values())))
-    places = begin(lake.spark, sum(rows.values()), len(groups), compared.keys, KEYS)
+    buckets = 1 << max(int(lake.spark.sparkContext.defaultParallelism) // 2, sum(rows.values()) // _BUCKET_ROWS).bit_length()
+    compared = _Compared(table, lake.path(table), rejected, [*rows], len(files), groups, buckets)
+    places = begin(lake.spark, are_few(rows.values()), len(groups), compared.keys, KEYS)
     places = places.then("bucket", compared.buckets, compared.places, _in(_GROUPED, PLACES))
     suspects = places.then("of_group", len(groups), lambda batches: compared.suspects(batches, counting), _suspected(table))
     judged = suspects.then("bucket", compared.buckets, compared.judged, _in(_GROUPED, _JUDGED))
     for row in judged.then("of_group", len(groups), compared.rewritten, FOUND).rows()["found"].to_pylist():
         yield json.loads(row)
-
-
-def _buckets(lake: Lake, rows: int) -> int:
-    """How many parts the values of keys are looked at in: a power of two."""
-    return 1 << max(int(lake.spark.sparkContext.defaultParallelism), rows // _BUCKET_ROWS).bit_length()
 
 
 def _in(number: pa.Field, schema: pa.Schema) -> pa.Schema:
@@ -155,7 +151,7 @@ class _Compared:
         paths: data files, the new ones first.
         new_files: how many are new.
         groups: numbers of the paths that are looked at together.
-        buckets: how many buckets keys are in, by their value.
+        buckets: how many buckets keys are in, by their value: a power of two.
     """
 
     table: Table

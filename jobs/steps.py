@@ -10,16 +10,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate, groupby
 from typing import Protocol
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.lake_reader import in_memory
 from jobs.spark import in_tasks
 
 DRIVER_ROWS = 1 << 22
@@ -43,20 +43,20 @@ class Steps(Protocol):
 
 
 def begin(
-    spark: SparkSession, rows: int, count: int, work: Callable[[int], Iterable[pa.RecordBatch]], schema: pa.Schema
+    spark: SparkSession, is_little: bool, count: int, work: Callable[[int], Iterable[pa.RecordBatch]], schema: pa.Schema
 ) -> Steps:
     """Begin with what work gives for each number below the count, as rows of the schema.
 
     Args:
         spark: the session.
-        rows: about how many rows the steps look at.
+        is_little: the driver does the work.
         count: how many numbers there are.
         work: reads what a number stands for.
         schema: of the rows that it gives.
     """
-    if rows > DRIVER_ROWS:
-        return InTasks(in_tasks(spark, count, work, schema))
-    return OnDriver.of([partial(work, number) for number in range(count)], schema)
+    if is_little:
+        return OnDriver.of([partial(work, number) for number in range(count)], schema)
+    return InTasks(in_tasks(spark, count, work, schema))
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,11 @@ class OnDriver:
         return self.found
 
 
+def are_few(rows: Iterable[int]) -> bool:
+    """Files of so many rows are looked at by the driver."""
+    return sum(rows) <= DRIVER_ROWS
+
+
 def in_groups(rows: Sequence[int]) -> list[list[int]]:
     """Neighbours among files of so many rows in groups of about GROUP_ROWS."""
     before = [*accumulate(rows, initial=0)]
@@ -106,7 +111,12 @@ def in_groups(rows: Sequence[int]) -> list[list[int]]:
 
 def asked(rows: pa.Table | pa.RecordBatchReader, query: str) -> pa.Table:
     """What DuckDB finds by a query over ``rows``, on the thread that asks."""
-    with in_memory() as connection:
-        connection.execute("SET threads = 1")
+    with _duckdb().cursor() as connection:
         connection.register("rows", rows)
         return connection.execute(query).to_arrow_table()
+
+
+@lru_cache(1)
+def _duckdb() -> duckdb.DuckDBPyConnection:
+    """One for the process: to open one takes five times as long as to ask a few rows of it. Nothing is kept in it."""
+    return duckdb.connect(config={"threads": 1, "temp_directory": "", "python_enable_replacements": False})
