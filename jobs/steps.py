@@ -25,7 +25,9 @@ from jobs.spark import in_tasks
 DRIVER_ROWS = 1 << 22
 """Rows of data files up to which the driver looks at them itself."""
 GROUP_ROWS = 1 << 20
-"""Rows of data files that are one number: a task for each file, however small, costs more than reading it."""
+"""Rows of data files that are one number in tasks: one for each file, however small, costs more than reading it."""
+DRIVER_GROUP_ROWS = 1 << 17
+"""As many on the driver, which only shares them among its processors."""
 Work = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
@@ -104,9 +106,9 @@ def are_few(rows: Iterable[int]) -> bool:
 
 
 def in_groups(rows: Sequence[int]) -> list[list[int]]:
-    """Neighbours among files of so many rows in groups of about GROUP_ROWS."""
-    before = [*accumulate(rows, initial=0)]
-    return [[*group] for _, group in groupby(range(len(rows)), lambda number: before[number] // GROUP_ROWS)]
+    """Neighbours among files of so many rows, some at a time."""
+    before, together = [*accumulate(rows, initial=0)], DRIVER_GROUP_ROWS if are_few(rows) else GROUP_ROWS
+    return [[*group] for _, group in groupby(range(len(rows)), lambda number: before[number] // together)]
 
 
 def asked(rows: pa.Table | pa.RecordBatchReader, query: str) -> pa.Table:

@@ -46,7 +46,7 @@ def test_of_nothing_comes_nothing(spark, is_little):
 def test_small_files_are_looked_at_together_and_a_large_one_alone(monkeypatch):
     from jobs.steps import in_groups
 
-    monkeypatch.setattr("jobs.steps.GROUP_ROWS", 10)
+    monkeypatch.setattr("jobs.steps.DRIVER_GROUP_ROWS", 10)
 
     assert in_groups([]) == []
     assert in_groups([4, 4, 4, 30, 3, 3]) == [[0, 1, 2], [3], [4, 5]]
