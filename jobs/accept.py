@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from itertools import accumulate, groupby
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -40,7 +41,7 @@ BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
 SMALLEST_PART_OCTETS = 8 << 20
 """A part of a file is no smaller: each is opened apart, and looking for the parts is a task, too."""
-_DRIVER_OCTETS = 64 << 20
+_DRIVER_OCTETS = 256 << 20
 """Of large files, decompressed, that the driver looks through itself for their parts."""
 _PARTS_OF_TASK = 3
 """A file that is more than a task reads comes in parts of which so many are one, so that tasks become alike."""
@@ -239,9 +240,9 @@ class _Work:
 
 
 def _tasks(workplace: Workplace, deliveries: Sequence[Delivery]) -> list[list[_Work]]:
-    """Files in groups of about TASK_OCTETS, in the order of delivery: one group a Spark task.
+    """Files in groups of up to about TASK_OCTETS, alike and in the order of delivery: one group a Spark task.
 
-    A file that would keep one processor at work while others wait comes in parts; a compressed one in no more than there are
+    There are as many groups for each processor. A file that would keep one processor at work while others wait comes in parts; a compressed one in no more than there are
     processors for. Files that follow each other hold the same days, so the data files that are written from them do, and a late
     file is compared with few of them.
     """
@@ -253,18 +254,16 @@ def _tasks(workplace: Workplace, deliveries: Sequence[Delivery]) -> list[list[_W
     divisible = {
         work: -(-work.weight // share)
         for work in works
-        if work.weight > max(share if is_compressed(work.place) else most, part_octets)
+        if work.weight > max(share if is_compressed(work.place) else most // 2, part_octets)
         and has_parts(workplace.sources[work.source])
     }
     works = [work for work in works if work not in divisible] + _parts(workplace, divisible, part_octets)
-    tasks: list[list[_Work]] = []
-    room = 0
-    for work in sorted(works, key=lambda w: (w.file_number, w.part.begin_octet)):
-        if not tasks or room < work.weight // 2:
-            tasks.append([])
-            room = most
-        tasks[-1].append(work)
-        room -= work.weight
+    works.sort(key=lambda work: (work.file_number, work.part.begin_octet))
+    total, parallelism = max(1, sum(work.weight for work in works)), _parallelism(workplace)
+    count = parallelism * max(1, round(total / (most * parallelism)))
+    middles = [end - work.weight / 2 for end, work in zip(accumulate(work.weight for work in works), works, strict=True)]
+    of_task = groupby(zip(middles, works, strict=True), lambda placed: int(placed[0] * count / total))
+    tasks = [[work for _, work in placed] for _, placed in of_task]
     return sorted(tasks, key=lambda task: -sum(work.weight for work in task))
 
 

@@ -145,7 +145,7 @@ def _copied(lake: Lake, usage_month: date, publication_id: int) -> list[DataFile
 
     def copy(number: int) -> Iterator[pa.RecordBatch]:
         writer = TableWriter(PUBLISHED, copied)
-        for rows in data_file_batches(place, paths[number], REVISIONS):
+        for rows in data_file_batches(place, paths[number], REVISIONS, encoded=REVISIONS.texts):
             kept = rows.filter(pc.equal(rows["publication_id"], publication_id))
             writer.write({name: kept[name] for name in PUBLISHED.names})
         yield pa.RecordBatch.from_pylist([{"found": json.dumps([file.as_json() for file in writer.close()])}], FOUND)

@@ -185,7 +185,7 @@ class _Compared:
         for number, places in _by_data_file(batches):
             for rows, here, at in _beside(self.place, self.paths[number], self.table, places):
                 if len(at):
-                    taken = rows.take(pa.array(at))
+                    taken = rows.take(pa.array(at)).cast(self.table.arrow_schema)
                     for name in PLACES.names:
                         taken = taken.append_column(name, here[name].combine_chunks())
                     found.append(taken if number < self.new_files else taken.filter(pa.array(counting(taken))))
@@ -238,9 +238,9 @@ def _by_data_file(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.T
 def _beside(
     place: str, path: str, table: Table, places: pa.Table
 ) -> Iterator[tuple[pa.RecordBatch, pa.Table, npt.NDArray[np.int64]]]:
-    """Rows of a data file, some at a time, with the places that lie among them, and where."""
+    """Rows of a data file, some at a time and texts encoded, with the places that lie among them, and where."""
     indices, begin = places["row_index"].to_numpy(), 0
-    for rows in data_file_batches(place, path, table):
+    for rows in data_file_batches(place, path, table, encoded=table.texts):
         first, last = np.searchsorted(indices, [begin, begin + len(rows)])
         yield rows, places.slice(first, last - first), indices[first:last] - begin
         begin += len(rows)
