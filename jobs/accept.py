@@ -242,9 +242,9 @@ class _Work:
 def _tasks(workplace: Workplace, deliveries: Sequence[Delivery]) -> list[list[_Work]]:
     """Files in groups of up to about TASK_OCTETS, alike and in the order of delivery: one group a Spark task.
 
-    There are as many groups for each processor. A file that would keep one processor at work while others wait comes in parts; a compressed one in no more than there are
-    processors for. Files that follow each other hold the same days, so the data files that are written from them do, and a late
-    file is compared with few of them.
+    There are as many groups for each processor. A file that would keep one processor at work while others wait comes in parts;
+    a compressed one in no more than there are processors for. Files that follow each other hold the same days, so the data files
+    that are written from them do, and a late file is compared with few of them.
     """
     landing = workplace.settings.landing
     works = [_Work(d.file_number, d.source, place_of(landing, d), d.size_octets) for d in deliveries]

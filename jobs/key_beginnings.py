@@ -7,6 +7,8 @@ the thousand as one value. Keys that begin alike by coincidence are told apart l
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,8 @@ from jobs.pseudonyms import PSEUDONYM, beginnings
 _ROW_BITS = np.uint64(24)
 """Of the first eight octets of a key, as many bits give way to the number of its row."""
 _ROW_MASK = (np.uint64(1) << _ROW_BITS) - np.uint64(1)
+_SOUGHT_BITS = np.uint64(24)
+_TOLD_BITS = np.uint64(64) - _ROW_BITS - _SOUGHT_BITS
 _MANY_TIMES = 8
 KEYS = pa.schema([("bucket", pa.int32()), ("data_file", pa.int32()), ("first_row", pa.int64()), ("keys", pa.binary())])
 """Numbers of a data file whose keys are in one bucket: rows count from the first."""
@@ -59,9 +63,39 @@ class Met:
         return found
 
 
-def bucketed(batches: Iterable[pa.RecordBatch], data_file: int, buckets: int) -> pa.RecordBatch:
-    """The record keys of a data file, sorted, in a row for each bucket of their values."""
+@dataclass(frozen=True)
+class Sought:
+    """Beginnings of some record keys, to be found among many in no order. Sorted, each once."""
+
+    keys: npt.NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, found: pa.Table) -> Sought:
+        """Those of rows of KEYS."""
+        numbers = [np.frombuffer(keys, np.uint64) >> _ROW_BITS for keys in found["keys"].to_pylist()]
+        return cls(np.unique(np.concatenate([np.zeros(0, np.uint64), *numbers])))
+
+    @cached_property
+    def _first_bits(self) -> npt.NDArray[np.bool_]:
+        """Whether any begins with these bits: most that are not sought are told by one look."""
+        first_bits = np.zeros(1 << int(_SOUGHT_BITS), bool)
+        first_bits[self.keys >> _TOLD_BITS] = True
+        return first_bits
+
+    def places(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Which of some keys, of 64 bits each, begin so."""
+        some = np.flatnonzero(self._first_bits[keys >> (_ROW_BITS + _TOLD_BITS)])
+        begun = keys[some] >> _ROW_BITS
+        found = self.keys[np.minimum(np.searchsorted(self.keys, begun), len(self.keys) - 1)] == begun
+        return np.asarray(some[found], np.int64)
+
+
+def bucketed(batches: Iterable[pa.RecordBatch], data_file: int, buckets: int, sought: Sought | None = None) -> pa.RecordBatch:
+    """The record keys of a data file, or those that are sought, sorted, in a row for each bucket of their values."""
     every, rows = _beginnings(batches)
+    if sought is not None:
+        chosen = sought.places(every)
+        every, rows = every[chosen], rows[chosen]
     found = []
     for first_row in range(0, int(rows[-1]) + 1 if len(rows) else 0, 1 << int(_ROW_BITS)):
         some = slice(*np.searchsorted(rows, [first_row, first_row + (1 << int(_ROW_BITS))]))

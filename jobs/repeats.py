@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.data_files import FOUND, DataFile, TableWriter, data_file_batches
-from jobs.key_beginnings import KEYS, PLACES, bucketed, repeated_places
+from jobs.key_beginnings import KEYS, PLACES, Sought, bucketed, repeated_places
 from jobs.lake import Lake
 from jobs.meter import DUPLICATE
 from jobs.pseudonyms import PSEUDONYM, beginnings
@@ -65,8 +65,11 @@ def remove(
     groups = in_groups([*rows.values()])
     buckets = 1 << max(int(lake.spark.sparkContext.defaultParallelism) // 2, sum(rows.values()) // _BUCKET_ROWS).bit_length()
     compared = _Compared(table, lake.path(table), rejected, [*rows], len(files), groups, buckets)
-    places = begin(lake.spark, are_few(rows.values()), len(groups), compared.keys, KEYS)
-    places = places.then("bucket", compared.buckets, compared.places, _in(_GROUPED, PLACES))
+    sought = None
+    if not are_few(rows.values()) and are_few(file.rows for file in files):
+        sought = Sought.of(begin(lake.spark, True, len(files), compared.keys_of, KEYS).rows())
+    found = begin(lake.spark, are_few(rows.values()), len(groups), lambda group: compared.keys(group, sought), KEYS)
+    places = found.then("bucket", compared.buckets, compared.places, _in(_GROUPED, PLACES))
     suspects = places.then("of_group", len(groups), lambda batches: compared.suspects(batches, counting), _suspected(table))
     judged = suspects.then("bucket", compared.buckets, compared.judged, _in(_GROUPED, _JUDGED))
     for row in judged.then("of_group", len(groups), compared.rewritten, FOUND).rows()["found"].to_pylist():
@@ -162,11 +165,15 @@ class _Compared:
     groups: Sequence[Sequence[int]]
     buckets: int
 
-    def keys(self, group: int) -> Iterator[pa.RecordBatch]:
-        """Keys of a group's data files, as numbers."""
+    def keys(self, group: int, sought: Sought | None) -> Iterator[pa.RecordBatch]:
+        """Keys of a group's data files, as numbers; of those that were there before only what is sought, if new ones are few."""
         for number in self.groups[group]:
-            batches = data_file_batches(self.place, self.paths[number], self.table, ["record_key"])
-            yield bucketed(batches, number, self.buckets)
+            yield from self.keys_of(number, None if number < self.new_files else sought)
+
+    def keys_of(self, number: int, sought: Sought | None = None) -> Iterator[pa.RecordBatch]:
+        """Keys of a data file, as numbers."""
+        batches = data_file_batches(self.place, self.paths[number], self.table, ["record_key"])
+        yield bucketed(batches, number, self.buckets, sought)
 
     def places(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Places of rows of a bucket that may be repeats."""

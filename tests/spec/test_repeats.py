@@ -84,6 +84,23 @@ def test_keys_are_sought_that_stand_twice_or_were_there_before():
     assert _repeated([], []).tolist() == []
 
 
+def test_of_many_keys_those_that_are_sought_are_found_where_they_lie():
+    from jobs import key_beginnings
+    from jobs.key_beginnings import Sought, bucketed
+
+    def numbers(batches, sought=None):
+        moved = bucketed(batches, 3, 8, sought).to_pylist()
+        return sorted(number for row in moved for number in np.frombuffer(row["keys"], np.uint64).tolist())
+
+    new, before = batches_of("a", "b", None, "c", "c"), batches_of(*[f"x{n}" for n in range(1000)], "c", None, "a", "c", "y")
+    sought = Sought.of(pa.Table.from_batches([bucketed(new, 0, 8)]))
+    of_new = {number >> 24 for number in numbers(new)}
+
+    assert numbers(before, sought) == [number for number in numbers(before) if number >> 24 in of_new]
+    assert {number % (1 << 24) for number in numbers(before, sought)} == {1000, 1002, 1003}
+    assert numbers(before, Sought.of(pa.Table.from_batches([], key_beginnings.KEYS))) == []
+
+
 @pytest.mark.parametrize("many", [0, 1, 40, 5000])
 @pytest.mark.parametrize("few", [0, 1, 7, 5000])
 def test_keys_are_found_among_others_whether_these_are_few_or_many(many, few):
