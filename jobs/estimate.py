@@ -7,6 +7,8 @@ this version the whole B is charged for any active day.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DecimalType
@@ -16,6 +18,9 @@ from schemas.tables import ESTIMATED
 
 UNITS = {"volume": "GB", "subscription": "subscription-month"}
 """Unit of the quantity of each component."""
+_GRAMS = {"gco2e": "gco2e_per_unit", "gco2e_low": "gco2e_per_unit_low", "gco2e_high": "gco2e_per_unit_high"}
+"""Grams of a component, and the column of its factor that they are worked out with."""
+OF_ONE = ("quantity", *_GRAMS)
 GCO2E_PLACES = 12
 """Half-up rounding of every component, part of the method."""
 
@@ -35,9 +40,33 @@ def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, fact
         and roaming zone, and one ``subscription`` component. A subscription or volume without a factor has a null factor, which
         the table refuses.
     """
-    components = volumes(metered, subscribed).unionByName(subscription_months(subscribed))
+    of_volume, of_subscription = parts(metered, subscribed, factors, factors_id, *kept)
+    return of_volume.unionByName(of_subscription)
+
+
+def parts(
+    metered: DataFrame, subscribed: DataFrame, factors: DataFrame, factors_id: str, *kept: str
+) -> tuple[DataFrame, DataFrame]:
+    """The rows of ``estimate`` by component: of volume, and of subscription, which have all but their key from ``of_one``."""
+    quantity = gigabytes()
+    grams = {name: gco2e(quantity, f"factor.{of_unit}") for name, of_unit in _GRAMS.items()}
+    told = {name: F.col(f"factor.{name}") for name in OF_ONE}
+    return (
+        _applied(volumes(metered, subscribed), factors, factors_id, {"quantity": quantity, **grams}, kept),
+        _applied(subscription_months(subscribed), of_one(factors), factors_id, told, kept),
+    )
+
+
+def of_one(factors: DataFrame) -> DataFrame:
+    """Factors with the ``quantity`` 1 and its grams: those of a subscription-month, once for however many there are."""
+    one = F.lit(1).cast(_type("quantity"))
+    return factors.withColumns({"quantity": one, **{name: gco2e(one, of_unit) for name, of_unit in _GRAMS.items()}})
+
+
+def _applied(
+    components: DataFrame, factors: DataFrame, factors_id: str, amounts: Mapping[str, Column], kept: Sequence[str]
+) -> DataFrame:
     applied = components.alias("component").join(F.broadcast(factors).alias("factor"), on=is_applicable(), how="left")
-    quantity = exact_quantity()
     return applied.select(
         *[f"component.{name}" for name in ("usage_month", "batch_cutoff", "subscription_key", "component")],
         *[
@@ -46,10 +75,7 @@ def estimate(metered: DataFrame, subscribed: DataFrame, factors: DataFrame, fact
         ],
         *[f"factor.{name}" for name in OF_FACTOR],
         F.lit(factors_id).alias("factors_id"),
-        quantity.alias("quantity"),
-        gco2e(quantity, "factor.gco2e_per_unit").alias("gco2e"),
-        gco2e(quantity, "factor.gco2e_per_unit_low").alias("gco2e_low"),
-        gco2e(quantity, "factor.gco2e_per_unit_high").alias("gco2e_high"),
+        *[amount.alias(name) for name, amount in amounts.items()],
         *[f"factor.{name}" for name in kept],
     )
 
@@ -65,8 +91,7 @@ def volumes(metered: DataFrame, subscribed: DataFrame) -> DataFrame:
 def subscription_months(subscribed: DataFrame) -> DataFrame:
     """One subscription component per subscription, whatever the number of its usage rows."""
     nothing = {name: F.lit(None).cast("string") for name in ("access_technology", "roaming_zone")}
-    octets = {name: F.lit(0).cast("bigint") for name in ("octets_up", "octets_down")}
-    return subscribed.withColumns({**nothing, **octets}).select(*_SHARED, *_component("subscription"), *nothing, *octets)
+    return subscribed.withColumns(nothing).select(*_SHARED, *_component("subscription"), *nothing)
 
 
 def is_applicable() -> Column:
@@ -76,13 +101,12 @@ def is_applicable() -> Column:
     return same_brand & same_network & (F.col("factor.component") == F.col("component.component"))
 
 
-def exact_quantity() -> Column:
-    """Gigabytes of the octets that the factor counts, exact to the octet; 1 for a subscription-month."""
+def gigabytes() -> Column:
+    """Gigabytes of the octets that the factor counts, exact to the octet."""
     counts_both = F.col("factor.volume_basis") == "up_and_down"
     octets = F.col("component.octets_down") + F.when(counts_both, F.col("component.octets_up")).otherwise(F.lit(0))
     # Multiplied, not divided: Spark's decimal division loses digits without a word. 17 digits hold 100 petabytes.
-    gigabytes = (octets.cast(DecimalType(17, 0)) * F.lit(GIGABYTES_PER_OCTET)).cast(_type("quantity"))
-    return F.when(F.col("component.component") == "volume", gigabytes).otherwise(F.lit(1).cast(_type("quantity")))
+    return (octets.cast(DecimalType(17, 0)) * F.lit(GIGABYTES_PER_OCTET)).cast(_type("quantity"))
 
 
 def gco2e(quantity: Column, factor: str) -> Column:

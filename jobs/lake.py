@@ -81,6 +81,14 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Rows of a table, and what the workers know of them without being handed it."""
+
+    frame: DataFrame
+    told: Told | None = None
+
+
+@dataclass(frozen=True)
 class Lake:
     """Delta tables under one root. ``fence`` is called before every commit and raises when another writer took over.
 
@@ -231,27 +239,27 @@ class Lake:
             log = self._log(table)
             return None if _has_happened(log, table, number) else self._commit(log, table, files, number)
 
-    def replace_month(self, table: Table, frame: DataFrame, usage_month: date, told: Told | None = None, **within: int) -> int:
+    def replace_month(self, table: Table, rows: DataFrame | Sequence[Part], usage_month: date, **within: int) -> int:
         """Replace the rows of one month in one commit. Return how many they are now.
 
         Args:
             table: the table, partitioned by month.
-            frame: its rows.
+            rows: its rows; all together, or in parts.
             usage_month: the month.
-            told: columns that the workers know without being handed them.
             within: values of the table's other partition columns, such as ``revision=2``: only their rows are replaced.
 
         Raises:
-            EmptyMonthError: the frame has no row; the month is left as it was, rather than erased.
+            EmptyMonthError: there is no row; the month is left as it was, rather than erased.
             LakeError: a row breaks a rule of the table, or is of another month.
         """
         replaced = in_month(usage_month, **within)
         if replaced.keys() != set(table.partitioned_by):
             raise LakeError(f"{table.name}: a month is replaced within {', '.join(table.partitioned_by)}")
-        conformed = _conform(table, frame, told)
+        parts = [Part(rows)] if isinstance(rows, DataFrame) else rows
+        conformed = [(_conform(table, part.frame, part.told), part.told) for part in parts]
         with _redacted(table):
             log = self._log(table)
-            return self._replace(log, table, self._written(table, conformed, told), replaced)
+            return self._replace(log, table, [file for part in conformed for file in self._written(table, *part)], replaced)
 
     def replace_files(self, table: Table, files: Sequence[DataFile], usage_month: date) -> int:
         """As ``replace_month``, by files that are written; whoever wrote them answers for the rules, as of ``commit``."""

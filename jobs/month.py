@@ -22,9 +22,9 @@ from jobs import counters, ledger, spark, sums
 from jobs import meter as metering
 from jobs.batches import AsOf
 from jobs.delta_log import Where
-from jobs.estimate import OF_FACTOR, UNITS, estimate
+from jobs.estimate import UNITS, of_one, parts
 from jobs.intervals import OF_INTERVAL, Intervals, OfFiles, OfFrame, by_file
-from jobs.lake import EmptyMonthError, Lake, LakeError, Told, in_month, meets, versions
+from jobs.lake import EmptyMonthError, Lake, LakeError, Part, Told, in_month, meets, versions
 from jobs.land import read_deliveries
 from jobs.legal_calendar import month_number, months_before
 from jobs.pseudonyms import IDENTIFIER_KEY
@@ -82,9 +82,9 @@ def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
     return active, _save(lake, METERED, metered, usage_month, revision)
 
 
-def _save(lake: Lake, table: Table, frame: DataFrame, usage_month: date, revision: int, told: Told | None = None) -> int:
+def _save(lake: Lake, table: Table, frame: DataFrame, usage_month: date, revision: int) -> int:
     """Replace the rows of one revision of a month. Return how many they are now."""
-    return lake.replace_month(table, frame.withColumn("revision", F.lit(revision)), usage_month, told, revision=revision)
+    return lake.replace_month(table, frame.withColumn("revision", F.lit(revision)), usage_month, revision=revision)
 
 
 def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_month: date, revision: int) -> Intervals:
@@ -157,7 +157,7 @@ def count_deltas(workplace: Workplace, counted: AsOf, usage_month: date, revisio
 def _replace(lake: Lake, table: Table, frame: DataFrame, usage_month: date, **within: int) -> DataFrame:
     """Replace a month's rows, also by none; give those that are there now."""
     try:
-        lake.replace_month(table, frame, usage_month, None, **within)
+        lake.replace_month(table, frame, usage_month, **within)
     except EmptyMonthError:
         lake.erase(table, meets(in_month(usage_month, **within)))
     return lake.read(table, in_month(usage_month, **within))
@@ -274,15 +274,18 @@ def estimate_month(workplace: Workplace, usage_month: date) -> int:
     applied, (cutoff,) = factors_id(found), cutoffs
     rows = [asdict(factor) | {_NUMBER: number} for number, factor in enumerate(found)]
     factors = lake.spark.createDataFrame(pa.Table.from_pylist(rows, FACTORS.arrow_schema.append(pa.field(_NUMBER, pa.int32()))))
-    components = estimate(metered, subscribed, factors, applied, _NUMBER)
     of_month = {"usage_month": usage_month, "revision": revision, "batch_cutoff": cutoff, "factors_id": applied}
-    return _save(lake, ESTIMATED, components, usage_month, revision, Told(_NUMBER, _of_factors(rows, of_month)))
+    told = rows, [row.asDict() for row in of_one(factors).orderBy(_NUMBER).collect()]
+    components = [
+        Part(frame.withColumn("revision", F.lit(revision)), Told(_NUMBER, _of_factors(known, of_month)))
+        for frame, known in zip(parts(metered, subscribed, factors, applied, _NUMBER), told, strict=True)
+    ]
+    return lake.replace_month(ESTIMATED, components, usage_month, revision=revision)
 
 
 def _of_factors(factors: Sequence[Mapping[str, Any]], of_month: Mapping[str, Any]) -> pa.Table:
     """What a component's row has of its factor and its month, a row for each factor."""
-    names = ("network", "brand", "component", *OF_FACTOR)
-    rows = [{name: f[name] for name in names} | {"quantity_unit": UNITS[f["component"]], **of_month} for f in factors]
+    rows = [{**factor, "quantity_unit": UNITS[factor["component"]], **of_month} for factor in factors]
     return pa.Table.from_pylist(rows, pa.schema([field for field in ESTIMATED.arrow_schema if field.name in rows[0]]))
 
 

@@ -496,7 +496,7 @@ def test_columns_that_are_told_by_a_number_are_written_as_they_would_be_handed_o
     from deltalake import DeltaTable
     from pyspark.sql import functions as F
 
-    from jobs.lake import Lake, LakeError, Told
+    from jobs.lake import Lake, LakeError, Part, Told
 
     lake = Lake(spark, str(tmp_path), lambda: None)
     text = "| revision | subscription_key | network | brand | active_days |\n| 1 | ana | mobile | one | 3 |\n| 1 | ben | fixed | two | 4 |"
@@ -504,7 +504,7 @@ def test_columns_that_are_told_by_a_number_are_written_as_they_would_be_handed_o
     told = pa.table({"brand": ["one", "two"], "active_days": pa.array([3, 4], pa.int32())})
     numbered = frame.withColumn("n", F.when(F.col("brand") == "one", 0).otherwise(1))
 
-    assert lake.replace_month(SUBSCRIBED, numbered, OCTOBER, Told("n", told), revision=1) == 2
+    assert lake.replace_month(SUBSCRIBED, [Part(numbered, Told("n", told))], OCTOBER, revision=1) == 2
 
     expected = sorted(tuple(row) for row in frame.collect())
     assert sorted(tuple(row) for row in lake.read(SUBSCRIBED).collect()) == expected
@@ -512,4 +512,4 @@ def test_columns_that_are_told_by_a_number_are_written_as_they_would_be_handed_o
     assert sorted(tuple(row.values()) for row in by_delta_rs) == expected
     wrong = numbered.withColumn("network", F.lit("satellite"))
     with pytest.raises(LakeError, match="subscribed: refused by the rule network_is_known"):
-        lake.replace_month(SUBSCRIBED, wrong, OCTOBER, Told("n", told), revision=1)
+        lake.replace_month(SUBSCRIBED, [Part(wrong, Told("n", told))], OCTOBER, revision=1)
