@@ -25,6 +25,7 @@ Where = Mapping[str, Any]
 ANY: Where = {}
 
 _COMMIT = re.compile(r"(\d{20})\.json")
+UNKNOWN_ROWS = 1 << 30
 _ROUNDED = timedelta(milliseconds=1)
 """Statistics of instants are in whole milliseconds (Delta protocol, Per-file Statistics)."""
 
@@ -74,7 +75,10 @@ def ends(wanted: Any) -> tuple[Any, Any]:
 
 
 def files_that_may_hold(log: DeltaTable, where: Where) -> dict[str, int]:
-    """Paths under the table of the data files that may hold such rows, by their partitions, minima and maxima, and their rows."""
+    """Paths under the table of the data files that may hold such rows, by their partitions, minima and maxima, with their rows.
+
+    Of a file that no writer has counted, which this project's always do, UNKNOWN_ROWS are said.
+    """
     files = pa.table(log.get_add_actions(flatten=True))
     kept = pa.repeat(True, len(files))
     for name, wanted in where.items():
@@ -86,7 +90,7 @@ def files_that_may_hold(log: DeltaTable, where: Where) -> dict[str, int]:
             lies_there = pc.and_kleene(from_least, pc.less_equal(files[first], greatest))
             kept = pc.and_(kept, pc.fill_null(lies_there, True))  # a file without statistics may hold anything
     found = files.filter(kept)
-    return dict(zip(found["path"].to_pylist(), found["num_records"].to_pylist(), strict=True))
+    return dict(zip(found["path"].to_pylist(), pc.fill_null(found["num_records"], UNKNOWN_ROWS).to_pylist(), strict=True))
 
 
 def commit(log: DeltaTable, table: Table, files: Sequence[DataFile], number: int | None, replaced: Where | None = None) -> int:

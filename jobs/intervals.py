@@ -76,7 +76,7 @@ class OfFiles:
             columns = [*OF_INTERVAL, *(("batch", "file_number", "record_ordinal") if is_of_batch else ())]
             for rows in data_file_batches(place, path, table, columns, _TEXTS):
                 if is_of_batch:
-                    kept = visible.rows(rows) & ~_dropped(rows, dropped)
+                    kept = visible.rows(rows) & ~dropped_of(rows, dropped)
                     yield rows if kept.all() else rows.filter(pa.array(kept))
                 else:
                     yield rows
@@ -84,7 +84,8 @@ class OfFiles:
         return in_tasks(self.lake.spark, len(files), lambda number: work(read(number)), schema)
 
 
-def _dropped(rows: pa.RecordBatch, dropped: Mapping[int, npt.NDArray[np.int64]]) -> npt.NDArray[np.bool_]:
+def dropped_of(rows: pa.RecordBatch, dropped: Mapping[int, npt.NDArray[np.int64]]) -> npt.NDArray[np.bool_]:
+    """Which rows are dropped, by their file number and ordinal."""
     found = np.zeros(len(rows), bool)
     if dropped:
         numbers = rows["file_number"].to_numpy()

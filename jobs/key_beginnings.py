@@ -1,4 +1,4 @@
-"""Record keys by their beginnings: which may stand twice is seen on a number for each row, before anything else is read.
+"""Keys by their beginnings: which may stand twice is seen on a number for each row, before anything else is read.
 
 Forty bits of each key, with the number of its row in the other twenty-four of one number, as sorted arrays: Spark moves them by
 the thousand as one value. Keys that begin alike by coincidence are told apart later, by whoever reads their rows.
@@ -41,7 +41,7 @@ class Met:
 
     def __call__(self, batches: Sequence[pa.RecordBatch]) -> npt.NDArray[np.bool_]:
         """Which rows begin as an earlier one of the task does, unless it stands right before: then they are of one record."""
-        keys, rows = _beginnings(batches)
+        keys, rows = _beginnings(batch["record_key"] for batch in batches)
         count = sum(map(len, batches))
         row_bits = np.uint64(count.bit_length())
         row_mask = (np.uint64(1) << row_bits) - np.uint64(1)
@@ -65,7 +65,7 @@ class Met:
 
 @dataclass(frozen=True)
 class Sought:
-    """Beginnings of some record keys, to be found among many in no order. Sorted, each once."""
+    """Beginnings of some keys, to be found among many in no order. Sorted, each once."""
 
     keys: npt.NDArray[np.uint64]
 
@@ -90,9 +90,9 @@ class Sought:
         return np.asarray(some[found], np.int64)
 
 
-def bucketed(batches: Iterable[pa.RecordBatch], data_file: int, buckets: int, sought: Sought | None = None) -> pa.RecordBatch:
-    """The record keys of a data file, or those that are sought, sorted, in a row for each bucket of their values."""
-    every, rows = _beginnings(batches)
+def bucketed(columns: Iterable[pa.Array], data_file: int, buckets: int, sought: Sought | None = None) -> pa.RecordBatch:
+    """The keys of a data file, or those that are sought, sorted, in a row for each bucket of their values."""
+    every, rows = _beginnings(columns)
     if sought is not None:
         chosen = sought.places(every)
         every, rows = every[chosen], rows[chosen]
@@ -102,7 +102,7 @@ def bucketed(batches: Iterable[pa.RecordBatch], data_file: int, buckets: int, so
         keys = np.sort((every[some] & ~_ROW_MASK) | (rows[some] - first_row).astype(np.uint64))
         ends = np.arange(1, buckets, dtype=np.uint64) << np.uint64(64 - (buckets - 1).bit_length())
         parts = np.split(keys, np.searchsorted(keys, ends))
-        found += [(bucket, data_file, first_row, part.tobytes()) for bucket, part in enumerate(parts)]
+        found += [(bucket, data_file, first_row, part.tobytes()) for bucket, part in enumerate(parts) if len(part)]
     columns = list(zip(*found, strict=True)) or [()] * len(KEYS)
     return pa.RecordBatch.from_arrays([pa.array(of, kind) for of, kind in zip(columns, KEYS.types, strict=True)], schema=KEYS)
 
@@ -122,18 +122,18 @@ def repeated_places(batches: Iterable[pa.RecordBatch], new_files: int) -> Iterat
     sought = _repeated(new, before)
     for number, first_row, rows, keys in parts:
         found = rows[_is_among(keys, sought)].astype(np.int64) + first_row
-        data_files = pa.repeat(pa.scalar(number, pa.int32()), len(found))
-        yield pa.RecordBatch.from_arrays([data_files, pa.array(found)], schema=PLACES)
+        if len(found):
+            data_files = pa.repeat(pa.scalar(number, pa.int32()), len(found))
+            yield pa.RecordBatch.from_arrays([data_files, pa.array(found)], schema=PLACES)
 
 
-def _beginnings(batches: Iterable[pa.RecordBatch]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """The first octets of the record keys that are there, each as one number, and the rows that they are in."""
+def _beginnings(columns: Iterable[pa.Array]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The first octets of the keys that are there, each as one number, and the rows that they are in."""
     found, rows, first = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
-    for batch in batches:
-        record_keys = batch["record_key"]
-        found.append(beginnings(record_keys.drop_null().cast(PSEUDONYM)))
-        rows.append(first + np.flatnonzero(record_keys.is_valid().to_numpy(zero_copy_only=False)))
-        first += len(record_keys)
+    for keys in columns:
+        found.append(beginnings(keys.drop_null().cast(PSEUDONYM)))
+        rows.append(first + np.flatnonzero(keys.is_valid().to_numpy(zero_copy_only=False)))
+        first += len(keys)
     return np.concatenate(found), np.concatenate(rows)
 
 

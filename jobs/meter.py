@@ -10,7 +10,6 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.legal_calendar import days_of
-from jobs.run import Refused
 from jobs.spark import few
 
 DUPLICATE = "duplicate"
@@ -87,22 +86,6 @@ def _copies(contending: DataFrame, duplicates: DataFrame) -> DataFrame:
     )
     copies = duplicates.join(held, on=["record_key", *[f"duplicate_of_{name}" for name in _POSITION]], how="inner")
     return copies.select("record_key", "accepted", *_POSITION)
-
-
-def overlapping(assignments: DataFrame) -> DataFrame:
-    """Assignments that begin while another of the same identifier lasts: nobody could say whose usage it is.
-
-    Returns:
-        ``source, file_number, record_ordinal`` of the later assignment.
-    """
-    by_identifier = Window.partitionBy(*_IDENTIFIER).orderBy("assigned_from", "assigned_until", "file_number", "record_ordinal")
-    before = by_identifier.rowsBetween(Window.unboundedPreceding, -1)
-    lasting = assignments.withColumn("assigned_until", _open_ended("assigned_to")).where("assigned_from < assigned_until")
-    # Few identifiers have more than one, and sorting all takes several times as long. Two of one hash are looked at, too.
-    several = lasting.groupBy(_identifier_hash().alias("identifier_hash")).count().where("count > 1").alias("several")
-    lasting = lasting.join(several, _identifier_hash() == F.col("several.identifier_hash"), "left_semi")
-    clashing = lasting.withColumn("taken_until", F.max("assigned_until").over(before)).where("assigned_from < taken_until")
-    return clashing.select("source", "file_number", "record_ordinal")
 
 
 def attribute(usage: DataFrame, assignments: DataFrame, subscribed: DataFrame) -> DataFrame:
@@ -219,15 +202,6 @@ def _is_both() -> Column:
     return F.bool_or(is_fixed) & F.bool_or(~is_fixed)
 
 
-def require_one_holder(assignments: DataFrame) -> None:
-    """Refuse overlapping holders. Raises Refused, naming how many and the first record's place."""
-    clashes = overlapping(assignments)
-    first = clashes.orderBy("file_number", "record_ordinal").limit(1).collect()
-    if first:
-        place = f"source {first[0].source}, delivery {first[0].file_number}, record {first[0].record_ordinal}"
-        raise Refused(f"{clashes.count()} assignments overlap another holder of the same identifier, the first at {place}")
-
-
 def _holders_of(lost: DataFrame, assignments: DataFrame, month: Month) -> DataFrame:
     at_close = _lasts_at(F.col("record.closed_at"), "holder")
     in_month = (F.col("holder.assigned_from") < F.lit(month.end)) & (F.lit(month.begin) < _open_ended("holder.assigned_to"))
@@ -248,10 +222,6 @@ def _active_days(month: Month) -> Column:
     one = F.lit(1).cast("bigint")
     bits = F.call_function("shiftleft", one, last_bit + 1) - F.call_function("shiftleft", one, first_bit)
     return F.when(begin < end, bits).otherwise(F.lit(0).cast("bigint"))
-
-
-def _identifier_hash() -> Column:
-    return F.xxhash64(*_IDENTIFIER)
 
 
 def _same_identifier(left: str, right: str) -> Column:

@@ -12,6 +12,8 @@ from datetime import date, timedelta
 from functools import reduce
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -23,8 +25,9 @@ from jobs import meter as metering
 from jobs.batches import AsOf
 from jobs.delta_log import Where
 from jobs.estimate import UNITS, of_one, parts
-from jobs.intervals import OF_INTERVAL, Intervals, OfFiles, OfFrame, by_file
-from jobs.lake import EmptyMonthError, Lake, LakeError, Part, Told, in_month, meets, versions
+from jobs.holders import Assignments, lasting_into, require_one_holder
+from jobs.intervals import OF_INTERVAL, Intervals, OfFiles, OfFrame, by_file, dropped_of
+from jobs.lake import EmptyMonthError, Lake, LakeError, Part, Told, in_month, meeting, meets, versions
 from jobs.land import read_deliveries
 from jobs.legal_calendar import month_number, months_before
 from jobs.pseudonyms import IDENTIFIER_KEY
@@ -62,7 +65,7 @@ def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
     counted, revision = AsOf.now(lake), ledger.next_revision(lake, usage_month)
     ranks = delivery_ranks(lake)
     assignments = assignments_of(counted, ranks, month, workplace.keys_from(usage_month))
-    metering.require_one_holder(assignments)
+    require_one_holder(_held(counted, ranks, month, workplace.keys_from(usage_month)))
     count_deltas(workplace, counted, usage_month, revision)
     # What a lost reading counted, the next one counts; a session whose last one is lost is flagged by its deltas.
     usage_sources = [name for name, source in workplace.sources.items() if source.kind == "usage"]
@@ -91,7 +94,7 @@ def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_mo
     """Intervals of a month that a revision counts, by record or by counter: accepted rows, conflicts settled, and deltas."""
     lake, of_month, of_revision = workplace.lake, in_month(usage_month), in_month(usage_month, revision=revision)
     tables = [(ACCEPTED, of_month), *([(DELTAS, of_revision)] if lake.exists(DELTAS) else [])]
-    dropped = _superseded(counted, ranks, of_month)
+    dropped = _superseded(counted, ranks, ACCEPTED, of_month)
     if len(dropped) <= spark.FEW_ROWS:
         files = [(table, path) for table, where in tables for path in lake.paths(table, where)]
         return OfFiles(lake, files, counted.visible, by_file(dropped))
@@ -100,20 +103,20 @@ def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_mo
     return OfFrame(reduce(DataFrame.unionByName, deltas, records))
 
 
-def _superseded(counted: AsOf, ranks: DataFrame, of_month: Where) -> pa.Table:
-    """File number and ordinal of records of the month that a later delivery corrected; one more than FEW_ROWS at most.
+def _superseded(counted: AsOf, ranks: DataFrame, table: Table, where: Where) -> pa.Table:
+    """File number and ordinal of rows of a table that a later delivery corrected; one more than FEW_ROWS at most.
 
     Looked for once while the tables are as they are: metering and the verdict ask for the same.
     """
 
     def find() -> pa.Table:
-        rows = counted.rows(ACCEPTED, of_month)
+        rows = counted.rows(table, where)
         if rows.where("is_conflicting").isEmpty():
             return pa.table({name: pa.array([], pa.int64()) for name in ("file_number", "record_ordinal")})
         return metering.superseded(rows, _duplicates(counted), ranks).limit(spark.FEW_ROWS + 1).toArrow()
 
-    state = (counted.cutoff, versions(counted.lake, (ACCEPTED, REJECTED, LANDED)))
-    return counted.lake.kept(f"superseded {of_month}", state, find)
+    state = (counted.cutoff, versions(counted.lake, (table, REJECTED, LANDED)))
+    return counted.lake.kept(f"superseded {table.name} {where}", state, find)
 
 
 def _duplicates(counted: AsOf) -> DataFrame:
@@ -226,6 +229,21 @@ def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month, keys_
     """Identifier assignments that touch the month or begin after it, under its keys, corrections settled."""
     of_keys = counted.rows(SUBSCRIPTIONS, {"keys_from": keys_from})
     return settled(of_keys, counted, ranks).where(lasts_into(month))
+
+
+def _held(counted: AsOf, ranks: DataFrame, month: metering.Month, keys_from: date) -> Assignments:
+    """The assignments of ``assignments_of`` whose identifier may have several."""
+    of_keys = {"keys_from": keys_from}
+    superseded = _superseded(counted, ranks, SUBSCRIPTIONS, of_keys)
+    if len(superseded) > spark.FEW_ROWS:
+        return Assignments.of_frame(assignments_of(counted, ranks, month, keys_from))
+    visible, dropped = counted.visible, by_file(superseded)
+
+    def counting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        counts = visible.rows(rows) & meeting(rows, of_keys) & ~dropped_of(rows, dropped)
+        return counts & lasting_into(rows, month.begin)
+
+    return Assignments.of_files(counted.lake, counted.lake.paths(SUBSCRIPTIONS, of_keys), counting)
 
 
 def lasts_into(month: metering.Month) -> Column:

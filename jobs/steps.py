@@ -28,6 +28,8 @@ GROUP_ROWS = 1 << 20
 """Rows of data files that are one number in tasks: one for each file, however small, costs more than reading it."""
 DRIVER_GROUP_ROWS = 1 << 17
 """As many on the driver, which only shares them among its processors."""
+FILE_ROWS = 1 << 14
+"""As many rows a file counts for at least: it must be opened."""
 Work = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
@@ -102,12 +104,13 @@ class OnDriver:
 
 def are_few(rows: Iterable[int]) -> bool:
     """Files of so many rows are looked at by the driver."""
-    return sum(rows) <= DRIVER_ROWS
+    return sum(max(of_file, FILE_ROWS) for of_file in rows) <= DRIVER_ROWS
 
 
 def in_groups(rows: Sequence[int]) -> list[list[int]]:
     """Neighbours among files of so many rows, some at a time."""
-    before, together = [*accumulate(rows, initial=0)], DRIVER_GROUP_ROWS if are_few(rows) else GROUP_ROWS
+    before = [*accumulate((max(of_file, FILE_ROWS) for of_file in rows), initial=0)]
+    together = DRIVER_GROUP_ROWS if are_few(rows) else GROUP_ROWS
     return [[*group] for _, group in groupby(range(len(rows)), lambda number: before[number] // together)]
 
 

@@ -48,8 +48,6 @@ _SUM = pa.schema(
 """A sum as it travels: its texts by a number, its instant in microseconds."""
 _TOLD_APART, _ADDED = ("identifier_key", "texts", "held_at"), ("octets_up", "octets_down", "intervals")
 _PIECES = pa.schema([("piece", pa.int32()), ("texts", pa.string()), ("sums", pa.binary())])
-_PIECE_BITS = 6
-"""Pieces are 64, however large the month is: of 10 million identifiers each has as many sums as a task reads."""
 _TOGETHER_ROWS = 1 << 21
 """Rows that are added up at once."""
 _HANDED_ON_ROWS = 1 << 16
@@ -75,12 +73,14 @@ def by_identifier(intervals: Intervals, assignments: DataFrame, month: Month) ->
     A sum that does not fit into 64 bits ends the query that asks for it (OverflowError in the task).
     """
     changes = _changes(assignments, month)
+    # A task for each piece: 64 where a month is large, and as few as anything else has where it is small (jobs.spark).
+    count = int(assignments.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
 
     def added(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums = _Sums()
         for rows in batches:
             sums.add(_of_intervals(rows, changes, sums))
-        yield sums.pieces()
+        yield sums.pieces(count)
 
     def together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums = _Sums()
@@ -90,7 +90,7 @@ def by_identifier(intervals: Intervals, assignments: DataFrame, month: Month) ->
             sums.add(found.set_column(1, "texts", numbers.take(found["texts"])))
         yield from sums.rows()
 
-    pieces = intervals.mapped(added, _PIECES).repartitionById(1 << _PIECE_BITS, "piece")
+    pieces = intervals.mapped(added, _PIECES).repartitionById(count, "piece")
     return pieces.mapInArrow(together, from_arrow_schema(_USAGE))
 
 
@@ -205,12 +205,12 @@ class _Sums:
         self._held, self._rows, self._added = [together], len(together), len(together)
         return together
 
-    def pieces(self) -> pa.RecordBatch:
-        """The sums in a row for each piece that there is."""
+    def pieces(self, count: int) -> pa.RecordBatch:
+        """The sums in a row for each piece that there is, of so many."""
         sums, texts = self._add_up(), json.dumps(list(self._texts))
-        piece = (beginnings(sums["identifier_key"].combine_chunks()) >> np.uint64(64 - _PIECE_BITS)).astype(np.uint8)
+        piece = (beginnings(sums["identifier_key"].combine_chunks()) % np.uint64(count)).astype(np.uint16)
         order = np.argsort(piece, kind="stable")
-        ordered, ends = sums.take(pa.array(order)), np.cumsum(np.bincount(piece, minlength=1 << _PIECE_BITS)).tolist()
+        ordered, ends = sums.take(pa.array(order)), np.cumsum(np.bincount(piece, minlength=count)).tolist()
         found = [
             {"piece": number, "texts": texts, "sums": _serialised(ordered.slice(begin, end - begin))}
             for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False))

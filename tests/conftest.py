@@ -100,7 +100,7 @@ def table_of(text: str, declared: Table) -> pa.Table:
 
 def hashed(declared: Table) -> Table:
     """A table with the hash of what a record says, which is worked out where records are compared."""
-    return dataclasses.replace(declared, text=f"{declared.text}\n content_hash BIGINT NOT NULL COMMENT 'xxHash64'")
+    return dataclasses.replace(declared, text=f"{declared.text}\n content_hash BIGINT NOT NULL COMMENT 'Hash'")
 
 
 def rows(spark: Any, declared: Table, text: str) -> Any:

@@ -17,14 +17,17 @@ AMOUNTS = {
 }
 
 
-@pytest.fixture
-def counted(spark, tmp_path, monkeypatch):
-    """What is counted of data files with such rows, on the driver and in tasks alike."""
+@pytest.fixture(params=[(1 << 20, 1 << 20), (-1, 1)], ids=["on the driver", "in tasks"])
+def counted(request, spark, tmp_path, monkeypatch):
+    """What is counted of data files with such rows."""
     from jobs import counts, steps
     from jobs.data_files import TableWriter
     from jobs.lake import Lake
 
     lake = Lake(spark, str(tmp_path), lambda: None)
+    most, together = request.param
+    monkeypatch.setattr(steps, "DRIVER_ROWS", most)
+    monkeypatch.setattr(steps, "GROUP_ROWS", together)
 
     def count(*texts: str):
         files = []
@@ -33,13 +36,7 @@ def counted(spark, tmp_path, monkeypatch):
             rows = table_of(text, ACCEPTED).combine_chunks()
             writer.write({name: rows[name].combine_chunks() for name in ACCEPTED.names})
             files += writer.close()
-        found = []
-        for most, together in ((1 << 20, 1 << 20), (-1, 1)):
-            monkeypatch.setattr(steps, "DRIVER_ROWS", most)
-            monkeypatch.setattr(steps, "GROUP_ROWS", together)
-            found.append(counts.by_file(lake, ACCEPTED, files, AMOUNTS))
-        assert found[0] == found[1]
-        return found[0]
+        return counts.by_file(lake, ACCEPTED, files, AMOUNTS)
 
     return count
 
@@ -81,5 +78,6 @@ def test_a_row_that_breaks_a_rule_is_refused_by_its_name(counted):
     assert str(refused.value) == f"accepted: refused by the rule {next(iter(ACCEPTED.checks))}"
 
 
+@pytest.mark.spark
 def test_of_no_files_nothing_is_counted(counted):
     assert counted() == {}

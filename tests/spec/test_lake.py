@@ -16,7 +16,7 @@ import pytest
 
 from schemas import tables
 from schemas.tables import ACCEPTED, BATCHES, ERASURES, ESTIMATED, FACTORS, METERED, PUBLISHED, REVISIONS, SUBSCRIBED, TABLES
-from tests.conftest import key, rows
+from tests.conftest import key, rows, table_of
 
 pytestmark = pytest.mark.spark
 
@@ -513,3 +513,42 @@ def test_columns_that_are_told_by_a_number_are_written_as_they_would_be_handed_o
     wrong = numbered.withColumn("network", F.lit("satellite"))
     with pytest.raises(LakeError, match="subscribed: refused by the rule network_is_known"):
         lake.replace_month(SUBSCRIBED, [Part(wrong, Told("n", told))], OCTOBER, revision=1)
+
+
+@pytest.mark.spark
+def test_the_same_rows_meet_a_condition_whether_arrow_or_spark_says_so(spark):
+    from jobs.lake import meeting, meets
+
+    text = "| record_ordinal | usage_month | closed_at |\n" + "\n".join(
+        f"| {number} | {month} | {closed} |"
+        for number, (month, closed) in enumerate(
+            (month, closed)
+            for month in ("2026-10-01", "2026-11-01")
+            for closed in ("2026-10-01 00:00:00", "2026-10-02 00:00:00", "2026-10-03 00:00:00", "2026-10-03 00:00:01")
+        )
+    )
+    within = (datetime(2026, 10, 2, tzinfo=UTC), datetime(2026, 10, 3, tzinfo=UTC))
+    found = table_of(text, ACCEPTED).combine_chunks().to_batches()[0]
+
+    for where, expected in (
+        ({}, range(8)),
+        ({"closed_at": within}, (1, 2, 5, 6)),
+        ({"usage_month": OCTOBER, "closed_at": within}, (1, 2)),
+    ):
+        by_spark = {row.record_ordinal for row in rows(spark, ACCEPTED, text).where(meets(where)).collect()}
+        assert set(found["record_ordinal"].filter(pa.array(meeting(found, where))).to_pylist()) == by_spark == {*expected}
+
+
+@pytest.mark.spark
+def test_a_data_file_whose_rows_no_writer_has_counted_is_not_taken_for_small(spark, tmp_path):
+    from jobs.delta_log import UNKNOWN_ROWS
+    from jobs.lake import Lake
+
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake.append(ACCEPTED, rows(spark, ACCEPTED, "| record_ordinal |\n| 1 |"))
+    assert [*lake.paths(ACCEPTED, {}).values()] == [1]
+    (log,) = (tmp_path / ACCEPTED.name / "_delta_log").glob("*1.json")
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps({"add": {**row["add"], "stats": "{}"}} if "add" in row else row) + "\n" for row in told))
+
+    assert [*lake.paths(ACCEPTED, {}).values()] == [UNKNOWN_ROWS]

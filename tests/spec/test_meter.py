@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from jobs.legal_calendar import bounds
-from jobs.run import Refused
 from schemas.tables import ACCEPTED, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
 from tests.conftest import rows
 
@@ -172,34 +171,7 @@ def test_usage_is_added_up_by_technology_and_roaming_zone(spark):
     }
 
 
-# Holders
-
-
-def test_an_identifier_with_two_holders_at_once_is_refused_by_its_place(spark):
-    from jobs.meter import require_one_holder
-
-    assignments = rows(
-        spark,
-        SUBSCRIPTIONS,
-        """
-        | source | file_number | record_ordinal | identifier_type | identifier_key | subscription_key | assigned_from | assigned_to |
-        | crm    | 3           | 1              | imsi            | moved          | ana              | 2026-01-01    | 2026-10-10  |
-        | crm    | 3           | 2              | imsi            | moved          | ben              | 2026-10-10    |             |
-        | crm    | 3           | 3              | imsi            | shared         | ana              | 2026-01-01    |             |
-        | crm    | 3           | 4              | imsi            | shared         | ben              | 2026-02-01    | 2026-02-02  |
-        | crm    | 3           | 5              | imsi            | shared         | cy               | 2026-03-01    |             |
-        | crm    | 3           | 6              | msisdn          | shared         | dee              | 2026-01-01    |             |
-        | crm    | 3           | 7              | imsi            | never          | ana              | 2026-05-01    | 2026-05-01  |
-        | crm    | 3           | 8              | imsi            | never          | ben              | 2026-01-01    |             |
-        """,
-    )
-
-    require_one_holder(assignments.where("identifier_key <> CAST('shared' AS BINARY)").where("record_ordinal NOT IN (3, 4, 5)"))
-    with pytest.raises(Refused) as refused:
-        require_one_holder(assignments)
-    assert str(refused.value) == (
-        "2 assignments overlap another holder of the same identifier, the first at source crm, delivery 3, record 4"
-    )
+# Networks
 
 
 def test_subscriptions_that_are_both_fixed_and_mobile_in_the_month_are_counted(spark):

@@ -44,7 +44,7 @@ def test_a_key_is_moved_with_the_row_that_it_is_in(monkeypatch):
         monkeypatch.setattr(key_beginnings, "_ROW_BITS", np.uint64(bits))
         monkeypatch.setattr(key_beginnings, "_ROW_MASK", np.uint64((1 << bits) - 1))
 
-        moved = key_beginnings.bucketed(batches, 9, 8).to_pylist()
+        moved = key_beginnings.bucketed([batch["record_key"] for batch in batches], 9, 8).to_pylist()
 
         found = {}
         for row in moved:
@@ -89,11 +89,11 @@ def test_of_many_keys_those_that_are_sought_are_found_where_they_lie():
     from jobs.key_beginnings import Sought, bucketed
 
     def numbers(batches, sought=None):
-        moved = bucketed(batches, 3, 8, sought).to_pylist()
+        moved = bucketed([batch["record_key"] for batch in batches], 3, 8, sought).to_pylist()
         return sorted(number for row in moved for number in np.frombuffer(row["keys"], np.uint64).tolist())
 
     new, before = batches_of("a", "b", None, "c", "c"), batches_of(*[f"x{n}" for n in range(1000)], "c", None, "a", "c", "y")
-    sought = Sought.of(pa.Table.from_batches([bucketed(new, 0, 8)]))
+    sought = Sought.of(pa.Table.from_batches([bucketed([batch["record_key"] for batch in new], 0, 8)]))
     of_new = {number >> 24 for number in numbers(new)}
 
     assert numbers(before, sought) == [number for number in numbers(before) if number >> 24 in of_new]

@@ -47,7 +47,9 @@ def test_small_files_are_looked_at_together_and_a_large_one_alone(monkeypatch):
     from jobs.steps import in_groups
 
     monkeypatch.setattr("jobs.steps.DRIVER_GROUP_ROWS", 10)
+    monkeypatch.setattr("jobs.steps.FILE_ROWS", 3)
 
     assert in_groups([]) == []
     assert in_groups([4, 4, 4, 30, 3, 3]) == [[0, 1, 2], [3], [4, 5]]
+    assert in_groups([0, 1, 2, 3, 0]) == [[0, 1, 2, 3], [4]], "each must be opened"
     assert [n for group in in_groups([7] * 50) for n in group] == [*range(50)]
