@@ -272,7 +272,7 @@ def _parallelism(workplace: Workplace) -> int:
 
 
 def _parts(workplace: Workplace, divisible: Mapping[_Work, int], part_octets: int) -> list[_Work]:
-    """Large files in parts of about so many octets, from boundary to boundary; each file is looked through by one task.
+    """Large files in parts of about so many octets, from boundary to boundary; each file is looked through at one go.
 
     Args:
         workplace: where the files lie.

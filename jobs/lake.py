@@ -230,7 +230,7 @@ class Lake:
         """Add files that are written to the table in one transaction; with ``number``, skipped as ``append`` is.
 
         Whoever wrote the files answers for the rules of the table: ``broken_rules`` for a few rows, ``_first_broken`` for
-        those of a frame, ``jobs.accept`` for what it reads.
+        those of a frame, ``jobs.counts`` for what accept reads.
 
         Returns:
             The table's new version; None if the append was skipped.
