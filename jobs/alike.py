@@ -63,7 +63,7 @@ class Alike:
     def of(cls, lake: Lake, table: Table, column: str, files: Mapping[str, int], new_files: int) -> Alike:
         """Data files, rows by path, of which the first so many are new."""
         rows_of = [*files.values()]
-        compared = sum(rows_of[:new_files] if _are_sought(rows_of, new_files) else rows_of)
+        compared = sum(rows_of[:new_files] if are_sought(rows_of, new_files) else rows_of)
         buckets = 1 << max(int(lake.spark.sparkContext.defaultParallelism) - 1, compared // _BUCKET_ROWS, 1).bit_length()
         return cls(table, column, lake.path(table), [*files], new_files, rows_of, in_groups(rows_of), buckets)
 
@@ -77,7 +77,7 @@ class Alike:
             schema: the columns.
         """
         sought = None
-        if _are_sought(self.rows_of, self.new_files):
+        if are_sought(self.rows_of, self.new_files):
             sought = Sought.of(begin(spark, True, self.new_files, self._keys_of, KEYS).rows())
         keys = begin(spark, are_few(self.rows_of), len(self.groups), lambda group: self._keys(group, sought), KEYS)
         places = keys.then("bucket", self.buckets, self._places, in_group(PLACES))
@@ -131,7 +131,7 @@ class Alike:
         return rows.append_column(BUCKET, pa.array(buckets))
 
 
-def _are_sought(rows_of: Sequence[int], new_files: int) -> bool:
+def are_sought(rows_of: Sequence[int], new_files: int) -> bool:
     """New rows are few beside the others, of which only those with their keys are looked at then."""
     return not are_few(rows_of) and are_few(rows_of[:new_files])
 

@@ -65,10 +65,12 @@ def expected(demo: Path, tmp_path_factory: pytest.TempPathFactory, spark) -> str
 
 
 @pytest.mark.parametrize(
-    "driver_rows", [1 << 22, -1, 700], ids=["looked at by the driver", "looked at by tasks", "a day's looked for by tasks"]
+    ("driver_rows", "are_sought"),
+    [(1 << 22, False), (-1, False), (-1, True)],
+    ids=["looked at by the driver", "looked at by tasks", "looked for by tasks"],
 )
 def test_files_delivered_in_another_order_and_in_three_batches(
-    driver_rows, demo, expected, run, spark, tmp_path_factory, monkeypatch
+    driver_rows, are_sought, demo, expected, run, spark, tmp_path_factory, monkeypatch
 ):
     from jobs.key_beginnings import Sought
 
@@ -78,6 +80,8 @@ def test_files_delivered_in_another_order_and_in_three_batches(
     monkeypatch.setattr("jobs.steps.DRIVER_ROWS", driver_rows)
     monkeypatch.setattr("jobs.steps.GROUP_ROWS", 100)
     monkeypatch.setattr("jobs.steps.FILE_ROWS", 1)
+    if are_sought:
+        monkeypatch.setattr("jobs.alike.are_sought", lambda rows_of, new_files: 0 < new_files < len(rows_of))
     with at_a_place(tmp_path_factory.mktemp("place")) as settings:
         files = sorted((path for path in demo.rglob("*") if path.is_file() and path.parent != demo), reverse=True)
         for part in range(3):
@@ -88,7 +92,7 @@ def test_files_delivered_in_another_order_and_in_three_batches(
             run(settings, MONTH, ("land", "accept"))
 
         assert figures(settings, run, spark) == expected
-    assert bool(sought) == (driver_rows == 700), "a batch of few rows is looked for among many"
+    assert bool(sought) == are_sought
 
 
 def test_files_split_and_records_shuffled_under_other_partitions_and_another_time_zone_and_with_no_rows_taken_for_few(

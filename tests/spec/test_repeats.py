@@ -101,6 +101,17 @@ def test_of_many_keys_those_that_are_sought_are_found_where_they_lie():
     assert numbers(before, Sought.of(pa.Table.from_batches([], key_beginnings.KEYS))) == []
 
 
+def test_a_batch_of_few_rows_is_looked_for_among_many(monkeypatch):
+    from jobs.alike import are_sought
+
+    monkeypatch.setattr("jobs.steps.DRIVER_ROWS", 10)
+    monkeypatch.setattr("jobs.steps.FILE_ROWS", 1)
+
+    assert are_sought([5, 5, 1], 2)
+    assert not are_sought([5, 5], 1), "the driver looks at all"
+    assert not are_sought([6, 6, 1], 2), "they are not few"
+
+
 @pytest.mark.parametrize("many", [0, 1, 40, 5000])
 @pytest.mark.parametrize("few", [0, 1, 7, 5000])
 def test_keys_are_found_among_others_whether_these_are_few_or_many(many, few):
