@@ -150,8 +150,8 @@ def beside(
     place: str, path: str, table: Table, places: pa.Table
 ) -> Iterator[tuple[pa.RecordBatch, pa.Table, npt.NDArray[np.int64]]]:
     """Rows of a data file, some at a time and texts encoded, with the places that lie among them, and where."""
-    indices, begin = places["row_index"].to_numpy(), 0
+    indices, before = places["row_index"].to_numpy(), 0
     for rows in data_file_batches(place, path, table, encoded=table.texts):
-        first, last = np.searchsorted(indices, [begin, begin + len(rows)])
-        yield rows, places.slice(first, last - first), indices[first:last] - begin
-        begin += len(rows)
+        first, last = np.searchsorted(indices, [before, before + len(rows)])
+        yield rows, places.slice(first, last - first), indices[first:last] - before
+        before += len(rows)

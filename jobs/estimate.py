@@ -20,7 +20,7 @@ UNITS = {"volume": "GB", "subscription": "subscription-month"}
 """Unit of the quantity of each component."""
 _GRAMS = {"gco2e": "gco2e_per_unit", "gco2e_low": "gco2e_per_unit_low", "gco2e_high": "gco2e_per_unit_high"}
 """Grams of a component, and the column of its factor that they are worked out with."""
-OF_ONE = ("quantity", *_GRAMS)
+_OF_ONE = ("quantity", *_GRAMS)
 GCO2E_PLACES = 12
 """Half-up rounding of every component, part of the method."""
 
@@ -50,7 +50,7 @@ def parts(
     """The rows of ``estimate`` by component: of volume, and of subscription, which have all but their key from ``of_one``."""
     quantity = gigabytes()
     grams = {name: gco2e(quantity, f"factor.{of_unit}") for name, of_unit in _GRAMS.items()}
-    told = {name: F.col(f"factor.{name}") for name in OF_ONE}
+    told = {name: F.col(f"factor.{name}") for name in _OF_ONE}
     return (
         _applied(volumes(metered, subscribed), factors, factors_id, {"quantity": quantity, **grams}, kept),
         _applied(subscription_months(subscribed), of_one(factors), factors_id, told, kept),

@@ -85,9 +85,7 @@ class Sought:
     def places(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Which of some keys, of 64 bits each, begin so."""
         some = np.flatnonzero(self._first_bits[keys >> (_ROW_BITS + _TOLD_BITS)])
-        begun = keys[some] >> _ROW_BITS
-        found = self.keys[np.minimum(np.searchsorted(self.keys, begun), len(self.keys) - 1)] == begun
-        return np.asarray(some[found], np.int64)
+        return np.asarray(some[_looked_up(keys[some] >> _ROW_BITS, self.keys)], np.int64)
 
 
 def bucketed(columns: Iterable[pa.Array], data_file: int, buckets: int, sought: Sought | None = None) -> pa.RecordBatch:
@@ -153,5 +151,10 @@ def _is_among(keys: npt.NDArray[np.uint64], some: npt.NDArray[np.uint64]) -> npt
         counts -= first
         found[np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())] = True
         return found
+    return _looked_up(keys, some)
+
+
+def _looked_up(keys: npt.NDArray[np.uint64], some: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which of the keys, in any order, are among some sorted ones; without these there must be none to look up."""
     among: npt.NDArray[np.bool_] = some[np.minimum(np.searchsorted(some, keys), len(some) - 1)] == keys
     return among
