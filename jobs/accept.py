@@ -26,7 +26,6 @@ from jobs.files import COMPRESSES, has_parts, is_compressed, parts_of, read_reco
 from jobs.key_beginnings import Met
 from jobs.lake import Lake, meeting, versions
 from jobs.land import Delivery, contents_that_count, place_of, read_deliveries, register_again
-from jobs.meter import DUPLICATE
 from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
 from jobs.readers.block import WHOLE, Block, NodeDay, Part, ReadFault, Tally, count_warning
 from jobs.run import Refused, code_version
@@ -433,7 +432,7 @@ class _Reading:
             "first_closed_at": ("min", closed),
             "last_closed_at": ("max", closed),
         }
-        refused = {"rejected": ("sum", f"CASE WHEN record_ordinal > 0 AND reason <> '{DUPLICATE}' THEN 1 ELSE 0 END")}
+        refused = {"rejected": ("sum", f"CASE WHEN record_ordinal > 0 AND reason <> '{repeats.DUPLICATE}' THEN 1 ELSE 0 END")}
         found: dict[int, dict[str, Any]] = {}
         for table, files, amounts in ((self.table, self.accepted, accepted), (REJECTED, self.rejected, refused)):
             for number, counted in counts.by_file(lake, table, files, amounts).items():

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Row
 
 from jobs.batches import AsOf
-from jobs.meter import Month
+from jobs.legal_calendar import Month
 from schemas.tables import FILE_BALANCES, SEQUENCES
 
 RESET_GAP = 1_000_000

@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.window import WindowSpec
 
-from jobs.meter import Month
+from jobs.legal_calendar import Month
 from schemas.source import CounterSource
 
 START_TOLERANCE_S = 300

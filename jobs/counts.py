@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.data_files import DataFile, data_file_batches
+from jobs.data_files import DataFile, TableWriter, data_file_batches
 from jobs.lake import Lake, LakeError
 from jobs.steps import are_few, asked, begin, in_groups
 from schemas.table import Table
@@ -49,6 +49,34 @@ def by_file(lake: Lake, table: Table, files: Sequence[DataFile], amounts: Amount
     return {number: {name: of_file[name] for name in amounts if name in of_file} for number, of_file in found.items()}
 
 
+def write_judged(table: Table, place: str, of_all: Mapping[str, Any], rows: pa.Table) -> dict[str, Any]:
+    """Write rows of a table to data files that are no part of it yet, unless they break its rules.
+
+    Args:
+        table: the table.
+        place: where it lies.
+        of_all: values that all rows have in some columns.
+        rows: the others.
+
+    Returns:
+        The ``files`` and the names of ``broken`` rules, for ``lake.judged_files``.
+    """
+    columns: dict[str, Any] = {**of_all, **{name: rows[name].combine_chunks() for name in rows.column_names}}
+    required = [column.name for column in table.columns if column.is_required]
+    lacking = [f"{name} NOT NULL" for name in required if _lacks(columns.get(name))]
+    rules = {name: f"count_if(({rule}) IS NOT TRUE)" for name, rule in table.checks.items()}
+    counted = asked(f"SELECT {', '.join(rules.values())} FROM rows", rows=rows).to_pylist()[0].values() if rules else []
+    broken = [*lacking, *(name for name, count in zip(rules, counted, strict=True) if count)]
+    writer = TableWriter(table, place)
+    if not broken:
+        writer.write(columns)
+    return {"files": [file.as_json() for file in writer.close()], "broken": broken}
+
+
+def _lacks(values: Any) -> bool:
+    return bool(values.null_count) if isinstance(values, pa.Array) else values is None
+
+
 _TOGETHER: Mapping[str, Callable[[Sequence[Any]], Any]] = {"sum": lambda values: sum(map(int, values)), "min": min, "max": max}
 
 
@@ -64,7 +92,7 @@ def _of_groups(lake: Lake, table: Table, files: Sequence[DataFile], amounts: Amo
 
     def count(group: int) -> Iterator[pa.RecordBatch]:
         batches = (batch for number in groups[group] for batch in data_file_batches(place, paths[number], table, columns))
-        found = asked(pa.RecordBatchReader.from_batches(of_table, batches), query)
+        found = asked(query, rows=pa.RecordBatchReader.from_batches(of_table, batches))
         yield from found.cast(schema).combine_chunks().to_batches()
 
     yield from begin(lake.spark, are_few(rows), len(groups), count, schema).rows().to_pylist()

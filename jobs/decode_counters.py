@@ -27,7 +27,7 @@ from jobs import counters, normalise
 from jobs.data_files import rows_of
 from jobs.decode import as_line, masked_numbers, opened, read_each, refuse, rejected, summary
 from jobs.files import decompressed, read_stream
-from jobs.meter import Month
+from jobs.legal_calendar import Month
 from jobs.normalise import Faults, text
 from jobs.outcomes import Counts, Policy, identifiers_of
 from jobs.pseudonyms import FROM_THE_BEGINNING, IDENTIFIER_KEY, SERVING_KEY, Keys, make_key

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import median
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,13 +21,14 @@ from pyspark.sql import functions as F
 
 from jobs.batches import AsOf
 from jobs.completeness import files_of_month, gaps, numbered_in_month
-from jobs.intervals import Intervals, summable
 from jobs.lake import Lake
-from jobs.legal_calendar import days_of
-from jobs.meter import Month
+from jobs.legal_calendar import Month, days_of
+from jobs.steps import are_few
+from jobs.sums import summable
+from jobs.table_rows import TableRows
 from schemas.tables import EVIDENCE_DAYS, EVIDENCE_FACTORS, EVIDENCE_RECEIVED, FILE_BALANCES
 
-_QUARTER_US = 15 * 60 * 1_000_000
+_QUARTER_S = 15 * 60
 _OF_FACTOR = ("network", "component", "factor_id", "gco2e_per_unit", "is_national_default", "quantity_unit")
 _OF_COMPONENT = ("subscription_key", "access_technology", "roaming_zone")
 _SUMMED = tuple(name for name in EVIDENCE_RECEIVED.names if name in FILE_BALANCES.names and name != "source")
@@ -89,31 +91,33 @@ def received(files: Iterable[Row], month: Month) -> list[dict[str, Any]]:
     return [{"source": source, "is_without_time": flag, **of_source} for (source, flag), of_source in sorted(sums.items())]
 
 
-def daily_usage(intervals: Intervals, legal_timezone: str) -> Daily:
+def daily_usage(intervals: TableRows, legal_timezone: str) -> Daily:
     """Octets and intervals, by source and legal day of the close."""
+    legal = ZoneInfo(legal_timezone)
 
     # Days are told of quarters of an hour, on which those of every zone begin: of each record it would take most of the time.
-    def of_quarters(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        found: dict[tuple[str, int], list[int]] = {}
+    def of_days(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        found: dict[tuple[str, date], list[int]] = {}
         for rows in batches:
             octets = summable(pc.add_checked(rows["octets_up"], rows["octets_down"]))
-            quarter = pc.divide(rows["closed_at"].cast(pa.int64()), _QUARTER_US)
+            quarter = pc.divide(rows["closed_at"].cast(pa.int64()), _QUARTER_S * 1_000_000)
             table = pa.table({"source": rows["source"].cast(pa.string()), "quarter": quarter, "octets": octets})
             for of in table.group_by(["source", "quarter"]).aggregate([("octets", "sum"), ("octets", "count")]).to_pylist():
-                used = found.setdefault((of["source"], of["quarter"]), [0, 0])
+                day = datetime.fromtimestamp(of["quarter"] * _QUARTER_S, legal).date()
+                used = found.setdefault((of["source"], day), [0, 0])
                 used[0] += int(of["octets_sum"])
                 used[1] += of["octets_count"]
-        rows = [[*of, *used] for of, used in found.items()]
-        yield pa.RecordBatch.from_pylist([dict(zip(_QUARTERS.names, row, strict=True)) for row in rows], _QUARTERS)
+        rows = [dict(zip(_DAYS.names, (*of, *used), strict=True)) for of, used in found.items()]
+        yield pa.RecordBatch.from_pylist(rows, _DAYS)
 
-    quarters = intervals.mapped(of_quarters, _QUARTERS)
-    begin = F.timestamp_micros(F.col("quarter") * _QUARTER_US)
-    day = F.to_date(F.from_utc_timestamp(begin, legal_timezone)).alias("day")
-    days = quarters.groupBy("source", day).agg(F.sum("octets").alias("octets"), F.sum("intervals").alias("intervals"))
-    return {(row.source, row.day): Used(row.octets, row.intervals) for row in days.collect()}
+    daily: dict[tuple[str, date], Used] = {}
+    for of in intervals.mapped(of_days, _DAYS, are_few(intervals.counts)).rows().to_pylist():
+        before = daily.get((of["source"], of["day"]), _NOTHING)
+        daily[of["source"], of["day"]] = Used(before.octets + int(of["octets"]), before.intervals + of["intervals"])
+    return daily
 
 
-_QUARTERS = pa.schema([("source", pa.string()), *[(name, pa.int64()) for name in ("quarter", "octets", "intervals")]])
+_DAYS = pa.schema([("source", pa.string()), ("day", pa.date32()), ("octets", pa.decimal128(38)), ("intervals", pa.int64())])
 
 
 def daily_as_judged(lake: Lake, verdict_id: int) -> Daily:

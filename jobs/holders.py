@@ -17,6 +17,7 @@ from jobs.alike import BUCKET, Alike, Counting
 from jobs.lake import Lake
 from jobs.run import Refused
 from jobs.steps import InTasks, Steps, asked
+from jobs.table_rows import OfFiles, OfFrame
 from schemas.tables import SUBSCRIPTIONS
 
 _PLACE = ("source", "file_number", "record_ordinal")
@@ -32,6 +33,14 @@ class Assignments:
 
     steps: Steps
     buckets: int
+
+    @classmethod
+    def of(cls, lake: Lake, assignments: OfFiles | OfFrame) -> Assignments:
+        """These rows of ``subscriptions``, of which those of data files are read from there."""
+        if isinstance(assignments, OfFrame):
+            return cls.of_frame(assignments.frame)
+        (files,) = assignments.tables
+        return cls.of_files(lake, files.rows_of, files.counting)
 
     @classmethod
     def of_files(cls, lake: Lake, files: Mapping[str, int], counting: Counting) -> Assignments:
@@ -56,7 +65,6 @@ def _clashing(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     if not some:
         return
     found = asked(
-        pa.Table.from_batches(some),
         f"""
         WITH lasting AS (
             SELECT *, coalesce(assigned_to, 'infinity'::TIMESTAMPTZ) AS assigned_until
@@ -72,6 +80,7 @@ def _clashing(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             FROM lasting SEMI JOIN several USING (identifier_type, identifier_key)
         ) WHERE assigned_from < taken_until
         """,
+        rows=pa.Table.from_batches(some),
     )
     yield from found.cast(_CLASHES).combine_chunks().to_batches()
 

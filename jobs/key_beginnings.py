@@ -75,6 +75,16 @@ class Sought:
         numbers = [np.frombuffer(keys, np.uint64) >> _ROW_BITS for keys in found["keys"].to_pylist()]
         return cls(np.unique(np.concatenate([np.zeros(0, np.uint64), *numbers])))
 
+    @classmethod
+    def among(cls, keys: pa.Array) -> Sought:
+        """Those of some keys."""
+        return cls(np.unique(beginnings(keys.drop_null().cast(PSEUDONYM)) >> _ROW_BITS))
+
+    def rows(self, column: pa.Array) -> npt.NDArray[np.int64]:
+        """Which rows have a key that begins so."""
+        there, rows = _beginnings([column])
+        return rows[self.places(there)]
+
     @cached_property
     def _first_bits(self) -> npt.NDArray[np.bool_]:
         """Whether any begins with these bits: most that are not sought are told by one look."""

@@ -131,7 +131,7 @@ class Lake:
         self._found[table.name] = (at, kept)
         asked = repr(sorted(where.items()))
         if asked not in kept:
-            with _redacted(table):
+            with redacted(table):
                 kept[asked] = self._rows(table, at, where, is_latest=version is None)
         return kept[asked]
 
@@ -148,7 +148,7 @@ class Lake:
 
         At version -1 there is no table.
         """
-        with _redacted(table):
+        with redacted(table):
             log = self._log_as_of(table, version)
             return {} if log is None else files_that_may_hold(log, where)
 
@@ -204,7 +204,7 @@ class Lake:
     def append(self, table: Table, frame: DataFrame, number: int | None = None) -> None:
         """Append rows. With ``number``, an append of the same or a later number that already happened is skipped."""
         conformed = _conform(table, frame)
-        with _redacted(table):
+        with redacted(table):
             log = self._log(table)
             if not _has_happened(log, table, number):
                 self._commit(log, table, self._written(table, conformed), number)
@@ -235,7 +235,7 @@ class Lake:
         Returns:
             The table's new version; None if the append was skipped.
         """
-        with _redacted(table):
+        with redacted(table):
             log = self._log(table)
             return None if _has_happened(log, table, number) else self._commit(log, table, files, number)
 
@@ -257,14 +257,14 @@ class Lake:
             raise LakeError(f"{table.name}: a month is replaced within {', '.join(table.partitioned_by)}")
         parts = [Part(rows)] if isinstance(rows, DataFrame) else rows
         conformed = [(_conform(table, part.frame, part.told), part.told) for part in parts]
-        with _redacted(table):
+        with redacted(table):
             log = self._log(table)
             return self._replace(log, table, [file for part in conformed for file in self._written(table, *part)], replaced)
 
-    def replace_files(self, table: Table, files: Sequence[DataFile], usage_month: date) -> int:
+    def replace_files(self, table: Table, files: Sequence[DataFile], usage_month: date, **within: int) -> int:
         """As ``replace_month``, by files that are written; whoever wrote them answers for the rules, as of ``commit``."""
-        with _redacted(table):
-            return self._replace(self._log(table), table, files, in_month(usage_month))
+        with redacted(table):
+            return self._replace(self._log(table), table, files, in_month(usage_month, **within))
 
     def _replace(self, log: DeltaTable, table: Table, files: Sequence[DataFile], replaced: Where) -> int:
         if not files:
@@ -302,10 +302,7 @@ class Lake:
         rows = (
             conformed.select(*handed, _first_broken(table).alias(_BROKEN)).mapInArrow(write, from_arrow_schema(FOUND)).collect()
         )
-        found = [json.loads(row.found) for row in rows]
-        if broken := {rule for of_task in found for rule in of_task["broken"]}:
-            raise LakeError(f"{table.name}: refused by the rule {', '.join(sorted(broken))}")
-        return [DataFile(**file) for of_task in found for file in of_task["files"]]
+        return judged_files(table, [json.loads(row.found) for row in rows])
 
     def _commit(
         self, log: DeltaTable, table: Table, files: Sequence[DataFile], number: int | None = None, replaced: Where | None = None
@@ -318,14 +315,14 @@ class Lake:
         """Delete rows. Old versions of the table still hold them until ``vacuum``."""
         if self.exists(table):
             self.fence()
-            with _redacted(table):
+            with redacted(table):
                 self._delta(table).delete(condition)
 
     def erase_keys(self, table: Table, column: str, keys: DataFrame) -> None:
         """Delete rows whose column is among the keys, a frame of that one column."""
         if self.exists(table):
             self.fence()
-            with _redacted(table):
+            with redacted(table):
                 merged = self._delta(table).alias("row").merge(keys.distinct().alias("key"), f"row.{column} = key.{column}")
                 merged.whenMatchedDelete().execute()
 
@@ -334,17 +331,24 @@ class Lake:
         if self.exists(table):
             self.fence()
             filled = " OR ".join(f"{name} IS NOT NULL" for name in columns)
-            with _redacted(table):
+            with redacted(table):
                 self._delta(table).update(f"({condition}) AND ({filled})", dict.fromkeys(columns, "NULL"))
 
     def vacuum(self, table: Table) -> None:
         """Remove files that no version within the retention of the table needs."""
         self.fence()
-        with _redacted(table):
+        with redacted(table):
             self._delta(table).vacuum()
 
     def _delta(self, table: Table) -> SparkDeltaTable:
         return SparkDeltaTable.forPath(self.spark, self.path(table))
+
+
+def judged_files(table: Table, found: Sequence[Mapping[str, Any]]) -> list[DataFile]:
+    """What tasks say of the ``files`` that they wrote. Raises LakeError, if rows had ``broken`` rules of the table."""
+    if broken := {rule for of_task in found for rule in of_task["broken"]}:
+        raise LakeError(f"{table.name}: refused by the rule {', '.join(sorted(broken))}")
+    return [DataFile(**file) for of_task in found for file in of_task["files"]]
 
 
 def in_month(usage_month: date, **within: int) -> dict[str, Any]:
@@ -440,7 +444,7 @@ def _conform(table: Table, frame: DataFrame, told: Told | None = None) -> DataFr
 
 
 @contextmanager
-def _redacted(table: Table) -> Iterator[None]:
+def redacted(table: Table) -> Iterator[None]:
     """Replace an error that may quote a row by one that names the table and the broken rule."""
     try:
         yield

@@ -6,7 +6,8 @@ Months begin at local midnight of the legal time zone (Europe/Paris for the AGEC
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -19,11 +20,26 @@ FIRST_YEAR, LAST_YEAR = 2000, 2099
 _SECOND = 1_000_000
 
 
+@dataclass(frozen=True)
+class Month:
+    """A legal month: its first day, its bounds in UTC, and its time zone."""
+
+    usage_month: date
+    begin: datetime
+    end: datetime
+    timezone: str
+
+    @property
+    def days(self) -> int:
+        """Legal days of the month."""
+        return len(days_of(self.usage_month))
+
+
 @lru_cache(maxsize=8)
 def month_starts(legal: ZoneInfo) -> Microseconds:
     """Local midnight of the first of every month from FIRST_YEAR to the end of LAST_YEAR, in microseconds UTC."""
     months = [(year, month) for year in range(FIRST_YEAR, LAST_YEAR + 1) for month in range(1, 13)] + [(LAST_YEAR + 1, 1)]
-    return np.array([_microseconds(datetime(y, m, 1, tzinfo=legal)) for y, m in months], dtype=np.int64)
+    return np.array([microseconds(datetime(y, m, 1, tzinfo=legal)) for y, m in months], dtype=np.int64)
 
 
 def bounds(usage_month: date, legal: ZoneInfo) -> tuple[datetime, datetime]:
@@ -59,6 +75,11 @@ def days_of(usage_month: date) -> list[date]:
     return [usage_month + timedelta(days=n) for n in range((months_before(usage_month, -1) - usage_month).days)]
 
 
+def day_starts(usage_month: date, legal: ZoneInfo) -> Microseconds:
+    """Local midnight of every day of a month, in microseconds UTC."""
+    return np.array([microseconds(datetime.combine(day, time(), legal)) for day in days_of(usage_month)], dtype=np.int64)
+
+
 def months(indices: Microseconds) -> npt.NDArray[np.datetime64]:
     """First days of the months of those numbers."""
     return (np.datetime64(f"{FIRST_YEAR}-01", "M") + indices).astype("datetime64[D]")
@@ -90,5 +111,6 @@ def split(opened: int, closed: int, octets: tuple[int, int], legal: ZoneInfo) ->
     yield index, rest
 
 
-def _microseconds(instant: datetime) -> int:
+def microseconds(instant: datetime) -> int:
+    """An instant, with its zone, in microseconds UTC since 1970."""
     return int(instant.timestamp()) * _SECOND

@@ -1,237 +1,239 @@
-"""meter: add up a month's usage per subscription, and list every subscription that was active in it."""
+"""meter: add up a month's usage per subscription, and list every subscription that was active in it.
+
+In two steps after the sums per identifier: all of an identifier come together, usage with those who held it; then all of a
+subscription. Each asks DuckDB one question for each table that it makes, which says in SQL what is so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import SparkSession
 
-from jobs.legal_calendar import days_of
-from jobs.spark import few
+from jobs import sums
+from jobs.legal_calendar import Month, day_starts, microseconds
+from jobs.pieces import PIECES, in_pieces, of_pieces, pieces_for
+from jobs.pseudonyms import PSEUDONYM
+from jobs.steps import Steps, Work, are_few, asked, side_by_side
+from jobs.table_rows import TableRows
 
-DUPLICATE = "duplicate"
+OF_ASSIGNMENT = (
+    *("identifier_type", "identifier_key", "assigned_from", "assigned_to", "active_from", "active_to"),
+    *("subscription_key", "network", "access_technology", "brand", "segment"),
+)
+"""What is read of an assignment."""
 UNSPECIFIED = "unspecified"
-_IDENTIFIER = ("identifier_type", "identifier_key")
-_POSITION = ("file_number", "record_ordinal")
-_OF_REFUSED = ("file_number", "usage_month", "record_key", "closed_at", *_IDENTIFIER)
+_ENCODED = pa.dictionary(pa.int32(), pa.string())
+_INSTANT = pa.timestamp("us", "UTC")
+_IDENTIFIER = [("identifier_type", _ENCODED), ("identifier_key", PSEUDONYM)]
+_SUBSCRIPTION = [("subscription_key", PSEUDONYM), *((name, _ENCODED) for name in ("network", "brand", "segment"))]
+_ASSIGNED = pa.schema(
+    [
+        *_IDENTIFIER,
+        *_SUBSCRIPTION,
+        ("access_technology", _ENCODED),
+        ("assigned_from", _INSTANT),
+        ("assigned_to", _INSTANT),
+        *((name, pa.bool_()) for name in ("has_begun", "is_of_month")),
+        ("days", pa.int64()),
+    ]
+)
+"""An assignment: whether it begins before the month ends, lasts in it, and a bit for each of its days with activity."""
+LOST = pa.schema([*_IDENTIFIER, ("closed_at", _INSTANT)])
+"""Records that are known to be lost: whose, and when they closed, if that is known."""
+_AMOUNTS = [*((name, pa.int64()) for name in ("octets_up", "octets_down", "intervals")), ("is_estimated", pa.bool_())]
+_USED = pa.schema(
+    [("subscription_key", PSEUDONYM), *((name, _ENCODED) for name in ("network", "access_technology", "roaming_zone")), *_AMOUNTS]
+)
+"""Usage of one who held its identifier; of nobody, without a key."""
+_SUBSCRIBING = pa.schema(
+    [*_SUBSCRIPTION, ("assigned_from", _INSTANT), ("has_begun", pa.bool_()), ("days", pa.int64()), ("has_lost", pa.bool_())]
+)
+HELD = pa.schema(
+    [
+        ("subscription_key", pa.binary()),
+        *((name, pa.string()) for name in ("attribution", "network", "access_technology", "roaming_zone")),
+        *_AMOUNTS,
+    ]
+)
+"""Rows of METERED, but for what all of a revision have."""
+_BY_IDENTIFIER = {"usage": sums.SUMS, "assignments": _ASSIGNED, "lost": LOST}
+_BY_SUBSCRIPTION = {"usage": _USED, "assignments": _SUBSCRIBING}
+_SUMS = ", ".join(
+    [
+        *(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in ("octets_up", "octets_down", "intervals")),
+        "bool_or(is_estimated) AS is_estimated",
+    ]
+)
+_NETWORKS = pa.schema([("source", pa.string()), ("network", pa.string())])
+_FOREVER = "'infinity'::TIMESTAMPTZ"
+
+# Usage goes to the holder of its identifier when the intervals closed.
+_ATTRIBUTED = f"""
+    SELECT subscription_key, coalesce(holder.network, networks.network) AS network,
+        coalesce(usage.access_technology, holder.access_technology, '{UNSPECIFIED}') AS access_technology, roaming_zone, {_SUMS}
+    FROM usage LEFT JOIN networks USING (source) LEFT JOIN assignments AS holder
+        ON usage.identifier_key = holder.identifier_key AND usage.identifier_type = holder.identifier_type
+        AND holder.assigned_from <= usage.held_at AND usage.held_at < coalesce(holder.assigned_to, {_FOREVER})
+    GROUP BY ALL
+"""
+# A lost record without a time is whoever's held its identifier in the month. Its holders are rows of their own, without a day.
+_SUBSCRIBING_OF = f"""
+    SELECT subscription_key, network, brand, segment, assigned_from, has_begun, days, false AS has_lost FROM assignments
+    UNION ALL BY NAME
+    SELECT DISTINCT subscription_key, CAST(0 AS BIGINT) AS days, true AS has_lost FROM assignments AS holder JOIN lost
+        ON lost.identifier_key = holder.identifier_key AND lost.identifier_type = holder.identifier_type
+    WHERE CASE
+        WHEN lost.closed_at IS NULL THEN holder.is_of_month
+        ELSE holder.assigned_from <= lost.closed_at AND lost.closed_at < coalesce(holder.assigned_to, {_FOREVER})
+    END
+"""
+# Of assignments that began before the month ended the latest says brand and segment; the rest of the order makes it total.
+_SUBSCRIBED = """
+    SELECT subscription_key, CASE WHEN NOT is_both THEN latest.network END AS network, latest.segment AS segment,
+        latest.brand AS brand, active_days, is_estimated
+    FROM (
+        SELECT subscription_key, CAST(bit_count(bit_or(days)) AS INTEGER) AS active_days, bool_or(has_lost) AS is_estimated,
+            min(network) FILTER (days <> 0) <> max(network) FILTER (days <> 0) AS is_both,
+            max({'has_begun': has_begun, 'assigned_from': assigned_from, 'brand': brand, 'segment': segment, 'network': network})
+                FILTER (days <> 0) AS latest
+        FROM assignments GROUP BY subscription_key HAVING bit_or(days) <> 0
+    )
+"""
+_METERED = f"""
+    SELECT subscribed.subscription_key, CASE
+            WHEN subscribed.subscription_key IS NOT NULL THEN 'holder'
+            WHEN usage.subscription_key IS NOT NULL THEN 'inactive_holder'
+            ELSE 'unknown_identifier'
+        END AS attribution, usage.network, access_technology, roaming_zone, {_SUMS}
+    FROM usage LEFT JOIN subscribed ON usage.subscription_key = subscribed.subscription_key
+    GROUP BY ALL
+"""
 
 
 @dataclass(frozen=True)
-class Month:
-    """A legal month: its first day, its bounds in UTC, and its time zone."""
-
-    usage_month: date
-    begin: datetime
-    end: datetime
-    timezone: str
-
-    @property
-    def days(self) -> int:
-        """Legal days of the month."""
-        return len(days_of(self.usage_month))
-
-
-def settle_conflicts(records: DataFrame, duplicates: DataFrame, deliveries: DataFrame) -> DataFrame:
-    """Rows of ``records`` without those that ``superseded`` names, whose arguments these are."""
-    at = [F.col(name).alias(f"at_{name}") for name in _POSITION]
-    dropped = few(superseded(records, duplicates, deliveries).select(*at, F.xxhash64(*_POSITION).alias("place_hash")))
-    is_dropped = F.xxhash64(*_POSITION) == F.col("place_hash")
-    for name in _POSITION:
-        is_dropped &= _equal(name, f"at_{name}")
-    return records.join(dropped, is_dropped, "left_anti")
-
-
-def superseded(records: DataFrame, duplicates: DataFrame, deliveries: DataFrame) -> DataFrame:
-    """Of records with one key and different content, all but the one whose content was delivered last.
-
-    Last is the greatest (file sequence, file hash, ordinal) over every delivery of the content, duplicates too, so that the order
-    of arrival does not matter. A record is kept or dropped with all its rows of the month.
+class Metered:
+    """What is known of some subscriptions of a month, all of each.
 
     Args:
-        records: accepted rows with ``record_key``, ``is_conflicting`` and position.
-        duplicates: rejected rows of reason duplicate, with key, position and the position of the accepted copy.
-        deliveries: ``file_number, file_sequence, file_hash`` of every delivery.
-
-    Returns:
-        ``file_number, record_ordinal`` of the records that do not count.
+        subscribed: those that were active, with columns of SUBSCRIBED; without network if they are both fixed and mobile.
+        held: their usage, with columns of METERED.
+        unheld: usage that nobody active held, among it that of no subscription.
     """
-    keys = few(
-        records.where("is_conflicting").select(F.col("record_key").alias("key"), F.xxhash64("record_key").alias("key_hash"))
-    )
-    accepted = F.struct(*_POSITION).alias("accepted")
-    is_contending = (F.xxhash64("record_key") == F.col("key_hash")) & _equal("record_key", "key")
-    contending = few(records.select("record_key", *_POSITION).join(keys, is_contending, "left_semi").distinct())
-    copies = contending.select("record_key", accepted, *_POSITION).unionByName(_copies(contending, duplicates))
-    # The accepted position ends the order, so that it is total.
-    order = F.struct(F.coalesce("file_sequence", F.lit(-1)), "file_hash", "record_ordinal", "accepted")
-    ranked = copies.join(F.broadcast(deliveries), on="file_number", how="inner").groupBy("record_key", "accepted")
-    last = ranked.agg(F.max(order).alias("last")).withColumn("latest", F.max("last").over(Window.partitionBy("record_key")))
-    return last.where(F.col("last") != F.col("latest")).select(*[f"accepted.{name}" for name in _POSITION])
+
+    subscribed: pa.Table
+    held: pa.Table
+    unheld: pa.Table
+
+    def rows_held(self) -> Iterator[pa.RecordBatch]:
+        """The usage of subscriptions, as rows of HELD."""
+        yield from self.held.cast(HELD).to_batches()
 
 
-def _equal(one: str, other: str) -> Column:
-    """Equality that a join does not take for its key: it looks up a number, such as a hash, several times faster."""
-    return (F.col(one) <= F.col(other)) & (F.col(one) >= F.col(other))
-
-
-def _copies(contending: DataFrame, duplicates: DataFrame) -> DataFrame:
-    """Duplicates of contending records: ``record_key``, the position where it was ``accepted``, and that of the duplicate."""
-    held = contending.select(
-        "record_key",
-        F.struct(*_POSITION).alias("accepted"),
-        *[F.col(name).alias(f"duplicate_of_{name}") for name in _POSITION],
-    )
-    copies = duplicates.join(held, on=["record_key", *[f"duplicate_of_{name}" for name in _POSITION]], how="inner")
-    return copies.select("record_key", "accepted", *_POSITION)
-
-
-def attribute(usage: DataFrame, assignments: DataFrame, subscribed: DataFrame) -> DataFrame:
-    """Give usage to the subscription that held its identifier at ``held_at``.
-
-    Adds ``attribution`` (``holder``, ``unknown_identifier`` where nobody in the export held it, ``inactive_holder`` where the
-    holder was not active on any day of the month), ``subscription_key`` (null unless ``holder``), ``network`` and
-    ``subscribed_technology``.
-    """
-    active = subscribed.select("subscription_key", F.lit(True).alias("is_active"))
-    holders = assignments.join(active, on="subscription_key", how="left").select(
-        *_IDENTIFIER, "assigned_from", "assigned_to", "subscription_key", "network", "is_active",
-        F.col("access_technology").alias("subscribed_technology"),
-    )  # fmt: skip
-    holds = _same_identifier("record", "holder") & _lasts_at(F.col("record.held_at"), "holder")
-    joined = usage.alias("record").join(holders.alias("holder"), on=holds, how="left")
-    is_held, is_active = F.col("holder.subscription_key").isNotNull(), F.col("holder.is_active").isNotNull()
-    return joined.select(
-        "record.*",
-        F.when(is_active, "holder").when(is_held, "inactive_holder").otherwise("unknown_identifier").alias("attribution"),
-        F.when(is_active, F.col("holder.subscription_key")).alias("subscription_key"),
-        "holder.network",
-        "holder.subscribed_technology",
-    )
-
-
-def meter(attributed: DataFrame, networks: Mapping[str, str], month: Month, cutoff: int) -> DataFrame:
-    """Add up attributed usage per subscription, access technology and roaming zone.
+@dataclass(frozen=True)
+class Metering:
+    """What is known of a month's usage before anyone is said to have used it.
 
     Args:
-        attributed: rows of ``attribute``.
+        intervals: those that count, columns ``sums.OF_INTERVAL``; none closed before the month began.
+        assignments: those that touch the month or begin after it, columns OF_ASSIGNMENT; no identifier has two holders at once.
+        lost: records that are known to be lost, columns of LOST.
         networks: network of each source, for usage of unknown identifiers.
         month: the month.
-        cutoff: last batch that counts.
-
-    Returns:
-        Rows of ``metered``, of which revision the caller says.
     """
-    network_of_source = F.create_map(*[F.lit(text) for pair in sorted(networks.items()) for text in pair])
-    keys = {
-        "network": F.coalesce("network", network_of_source[F.col("source")]),
-        "access_technology": F.coalesce("access_technology", "subscribed_technology", F.lit(UNSPECIFIED)),
-    }
-    usage = attributed.withColumns(keys).groupBy("subscription_key", "attribution", *keys, "roaming_zone")
-    return usage.agg(
-        F.sum("octets_up").alias("octets_up"),
-        F.sum("octets_down").alias("octets_down"),
-        F.sum("intervals").alias("intervals"),
-        F.bool_or("is_estimated").alias("is_estimated"),
-    ).withColumns({"usage_month": F.lit(month.usage_month), "batch_cutoff": F.lit(cutoff).cast("bigint")})
+
+    intervals: TableRows
+    assignments: TableRows
+    lost: TableRows
+    networks: Mapping[str, str]
+    month: Month
+
+    def by_subscription(
+        self, spark: SparkSession, told: Callable[[Metered], Iterable[pa.RecordBatch]], schema: pa.Schema
+    ) -> Steps:
+        """What is told of subscriptions, some at a time, as rows of a schema.
+
+        A sum that does not fit into 64 bits ends the query that asks for it (OverflowError in the task).
+        """
+        assigned, month = sum(self.assignments.counts), self.month
+        networks = pa.table({"source": [*self.networks], "network": [*self.networks.values()]}, _NETWORKS)
+        counts = [*self.intervals.counts, *self.assignments.counts, *self.lost.counts]
+        is_little, processors = are_few(counts), int(spark.sparkContext.defaultParallelism)
+        identifiers, subscriptions = (pieces_for(rows, processors) for rows in (sum(counts), 2 * assigned))
+        changes = sums.Changes.of(month.begin, month.end, self.assignments, is_little)
+
+        def handed_on(kind: str, told_of: Callable[[pa.RecordBatch], pa.Table]) -> Work:
+            def hand_on(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+                if rows := [told_of(batch) for batch in batches]:
+                    yield from in_pieces(kind, pa.concat_tables(rows), "identifier_key", identifiers)
+
+            return hand_on
+
+        def by_holder(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            if of := of_pieces(batches, _BY_IDENTIFIER):
+                found = {"usage": asked(_ATTRIBUTED, **of, networks=networks), "assignments": asked(_SUBSCRIBING_OF, **of)}
+                for kind, rows in found.items():
+                    yield from in_pieces(kind, _of_schema(rows, _BY_SUBSCRIPTION[kind]), "subscription_key", subscriptions)
+
+        def of_subscriptions(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            if of := of_pieces(batches, _BY_SUBSCRIPTION):
+                yield from told(_metered(of))
+
+        usage = sums.by_identifier(self.intervals, changes, identifiers, is_little, processors)
+        assignments = self.assignments.mapped(handed_on("assignments", lambda rows: _assigned(rows, month)), PIECES, is_little)
+        lost = self.lost.mapped(handed_on("lost", lambda rows: _of_schema(rows, LOST)), PIECES, is_little)
+        pieces = side_by_side(spark, usage, assignments, lost)
+        return pieces.then("piece", identifiers, by_holder, PIECES).then("piece", subscriptions, of_subscriptions, schema)
 
 
-def lost_records(rejected: DataFrame, balances: DataFrame, records: DataFrame, month: Month) -> DataFrame:
-    """Records of the month that are known to be lost: rejected, but it is known whose they were, and never delivered soundly.
+def added_up(usage: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of ``Metered.unheld`` of all subscriptions, those that are alike as one."""
+    rows = pa.Table.from_pylist(usage, HELD)
+    return asked(f"SELECT * EXCLUDE ({', '.join(name for name, _ in _AMOUNTS)}), {_SUMS} FROM rows GROUP BY ALL", rows=rows)
 
-    A record whose time cannot be read counts for every month that its file has records of.
 
-    Returns:
-        ``identifier_type, identifier_key, closed_at`` (null if it cannot be read).
+def _metered(of: Mapping[str, pa.Table]) -> Metered:
+    subscribed = asked(_SUBSCRIBED, assignments=of["assignments"])
+    metered = asked(_METERED, usage=of["usage"], subscribed=subscribed.select(["subscription_key"]))
+    is_held = pc.is_valid(metered["subscription_key"])
+    return Metered(subscribed, metered.filter(is_held), metered.filter(pc.invert(is_held)))
+
+
+def _assigned(rows: pa.RecordBatch, month: Month) -> pa.Table:
+    """Assignments as they are joined with usage, from columns OF_ASSIGNMENT."""
+    begin, end = pa.scalar(month.begin, _INSTANT), pa.scalar(month.end, _INSTANT)
+    has_begun = pc.less(rows["assigned_from"], end)
+    is_of_month = pc.and_(has_begun, pc.fill_null(pc.greater(rows["assigned_to"], begin), True))
+    worked_out = {"has_begun": has_begun, "is_of_month": is_of_month, "days": pa.array(active_days(rows, month))}
+    return _of_schema({name: rows[name] for name in OF_ASSIGNMENT} | worked_out, _ASSIGNED)
+
+
+def active_days(rows: pa.RecordBatch, month: Month) -> npt.NDArray[np.int64]:
+    """A bit for each legal day of the month that activity of an assignment touches; 0 if none is.
+
+    A day counts when any moment of it is active: the last moment is inside the interval, its end is not.
     """
-    is_of_month = F.col("usage_month") == F.lit(month.usage_month)
-    known = rejected.where(F.col("reason") != DUPLICATE).where("identifier_key IS NOT NULL")
-    refused = few(known.where(is_of_month | F.col("usage_month").isNull()).select(*_OF_REFUSED))
-    span = balances.where(F.col("first_closed_at") < F.lit(month.end)).where(F.col("last_closed_at") >= F.lit(month.begin))
-    of_month = refused.where(is_of_month)
-    files = span.select("file_number").union(of_month.select("file_number"))
-    lost = of_month.unionByName(refused.where("usage_month IS NULL").join(files, "file_number", "left_semi"))
-    keys = refused.where("record_key IS NOT NULL").select(F.xxhash64("record_key").alias("key_hash")).alias("refused")
-    # By hash, which Spark looks up several times faster; a key of the same hash that was not refused does no harm here.
-    is_refused = F.xxhash64("record_key") == F.col("refused.key_hash")
-    delivered = few(records.join(keys, is_refused, "left_semi").select("record_key").distinct())
-    return lost.join(delivered, "record_key", "left_anti").select(*_IDENTIFIER, "closed_at")
+    starts = day_starts(month.usage_month, ZoneInfo(month.timezone))
+    begin, end = microseconds(month.begin), microseconds(month.end)
+    active_from, active_to = (rows[name].cast(pa.int64()) for name in ("active_from", "active_to"))
+    first = np.maximum(active_from.to_numpy(), begin)
+    last = np.minimum(pc.fill_null(active_to, end).to_numpy(), end) - 1
+    begun, ended = (np.searchsorted(starts, instants, side="right").astype(np.int64) for instants in (first, last))
+    one = np.int64(1)
+    return np.where(first <= last, (one << ended) - (one << np.maximum(begun - 1, 0)), 0)
 
 
-def subscribe(assignments: DataFrame, lost: DataFrame, month: Month, cutoff: int) -> DataFrame:
-    """List every subscription that was active on a legal day of the month, with or without usage.
-
-    Active days are the days of the union of its activity intervals; a day counts when any moment of it is active. Brand and
-    segment are those of the latest assignment that began before the month ended.
-
-    Returns:
-        Rows of ``subscribed``, of which revision the caller says. A subscription that is both fixed and mobile has no network,
-        which the table refuses; ``networks_that_differ`` counts them.
-    """
-    # One bit a legal day: a union of intervals is an OR, its days a count of bits.
-    days = assignments.withColumn("days", _active_days(month)).where("days <> 0")
-    has_begun = F.col("assigned_from") < F.lit(month.end)
-    latest = F.struct(has_begun.alias("has_begun"), "assigned_from", "brand", "segment", "network")
-    subscriptions = days.groupBy("subscription_key").agg(
-        F.max(latest).alias("latest"),
-        F.bit_count(F.bit_or("days")).cast("int").alias("active_days"),
-        _is_both().alias("is_both"),
-    )
-    flagged = _holders_of(lost, assignments, month)
-    return subscriptions.join(flagged, on="subscription_key", how="left").select(
-        F.lit(month.usage_month).alias("usage_month"),
-        F.lit(cutoff).cast("bigint").alias("batch_cutoff"),
-        "subscription_key",
-        F.when(~F.col("is_both"), F.col("latest.network")).alias("network"),
-        *[F.col(f"latest.{name}").alias(name) for name in ("segment", "brand")],
-        "active_days",
-        F.coalesce("has_lost_records", F.lit(False)).alias("is_estimated"),
-    )
-
-
-def networks_that_differ(assignments: DataFrame, month: Month) -> int:
-    """Subscriptions of the month that are both fixed and mobile in the export."""
-    active = assignments.where(_active_days(month) != 0)
-    return active.groupBy("subscription_key").agg(_is_both().alias("is_both")).where("is_both").count()
-
-
-def _is_both() -> Column:
-    is_fixed = F.col("network") == "fixed"
-    return F.bool_or(is_fixed) & F.bool_or(~is_fixed)
-
-
-def _holders_of(lost: DataFrame, assignments: DataFrame, month: Month) -> DataFrame:
-    at_close = _lasts_at(F.col("record.closed_at"), "holder")
-    in_month = (F.col("holder.assigned_from") < F.lit(month.end)) & (F.lit(month.begin) < _open_ended("holder.assigned_to"))
-    holds = _same_identifier("record", "holder") & F.when(F.col("record.closed_at").isNull(), in_month).otherwise(at_close)
-    held = assignments.alias("holder").join(lost.alias("record"), on=holds, how="left_semi")
-    return held.select("subscription_key").distinct().withColumn("has_lost_records", F.lit(True))
-
-
-def _active_days(month: Month) -> Column:
-    """Bits of the legal days of the month that lie in the activity of an assignment row; 0 if none."""
-    first = F.lit(month.usage_month)
-    begin = F.greatest("active_from", F.lit(month.begin))
-    end = F.least(_open_ended("active_to"), F.lit(month.end))
-    # The last moment is inside the interval, its end is not.
-    last_moment = F.timestamp_micros(F.unix_micros(end) - 1)
-    first_bit = F.date_diff(F.to_date(F.from_utc_timestamp(begin, month.timezone)), first)
-    last_bit = F.date_diff(F.to_date(F.from_utc_timestamp(last_moment, month.timezone)), first)
-    one = F.lit(1).cast("bigint")
-    bits = F.call_function("shiftleft", one, last_bit + 1) - F.call_function("shiftleft", one, first_bit)
-    return F.when(begin < end, bits).otherwise(F.lit(0).cast("bigint"))
-
-
-def _same_identifier(left: str, right: str) -> Column:
-    same_type = F.col(f"{left}.identifier_type") == F.col(f"{right}.identifier_type")
-    return same_type & (F.col(f"{left}.identifier_key") == F.col(f"{right}.identifier_key"))
-
-
-def _lasts_at(instant: Column, holder: str) -> Column:
-    return (F.col(f"{holder}.assigned_from") <= instant) & (instant < _open_ended(f"{holder}.assigned_to"))
-
-
-def _open_ended(column: str) -> Column:
-    return F.coalesce(F.col(column), F.lit(datetime(9999, 1, 1)))  # noqa: DTZ001 - the session's zone is UTC
+def _of_schema(rows: pa.RecordBatch | pa.Table | Mapping[str, pa.Array], schema: pa.Schema) -> pa.Table:
+    """Columns in the types of a schema, texts encoded."""
+    columns = []
+    for of in schema:
+        is_plain = pa.types.is_dictionary(of.type) and not pa.types.is_dictionary(rows[of.name].type)
+        columns.append(pc.dictionary_encode(rows[of.name]) if is_plain else rows[of.name].cast(of.type))
+    return pa.table(columns, schema=schema)

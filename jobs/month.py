@@ -6,10 +6,11 @@ is held until the month is restated.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,21 @@ from pyspark.sql import functions as F
 
 from factors.reading import FactorError
 from factors.registry import Factor, check_volume_basis, factors_id, in_force
-from jobs import counters, ledger, spark, sums
-from jobs import meter as metering
+from jobs import counters, ledger, spark
 from jobs.batches import AsOf
-from jobs.delta_log import Where
+from jobs.conflicts import settled, some_superseded
+from jobs.counts import write_judged
+from jobs.data_files import FOUND
 from jobs.estimate import UNITS, of_one, parts
 from jobs.holders import Assignments, lasting_into, require_one_holder
-from jobs.intervals import OF_INTERVAL, Intervals, OfFiles, OfFrame, by_file, dropped_of
-from jobs.lake import EmptyMonthError, Lake, LakeError, Part, Told, in_month, meeting, meets, versions
-from jobs.land import read_deliveries
-from jobs.legal_calendar import month_number, months_before
+from jobs.lake import EmptyMonthError, Lake, Part, Told, in_month, judged_files, meets, redacted
+from jobs.legal_calendar import Month, month_number, months_before
+from jobs.lost_records import lost_records
+from jobs.meter import OF_ASSIGNMENT, Metered, Metering, added_up
 from jobs.pseudonyms import IDENTIFIER_KEY
 from jobs.run import Refused
+from jobs.sums import OF_INTERVAL
+from jobs.table_rows import POSITION, OfFiles, OfFrame, TableRows, but_for, files_of
 from jobs.workplace import Workplace
 from schemas.source import CounterSource
 from schemas.table import Table
@@ -42,11 +46,8 @@ from schemas.tables import (
     DELTAS,
     ESTIMATED,
     FACTORS,
-    FILE_BALANCES,
-    LANDED,
     METERED,
     READINGS,
-    REJECTED,
     SUBSCRIBED,
     SUBSCRIPTIONS,
 )
@@ -63,64 +64,54 @@ def meter_month(workplace: Workplace, usage_month: date) -> tuple[int, int]:
     """
     lake, month = workplace.lake, workplace.month(usage_month)
     counted, revision = AsOf.now(lake), ledger.next_revision(lake, usage_month)
-    ranks = delivery_ranks(lake)
-    assignments = assignments_of(counted, ranks, month, workplace.keys_from(usage_month))
-    require_one_holder(_held(counted, ranks, month, workplace.keys_from(usage_month)))
+    keys_from = workplace.keys_from(usage_month)
+    assignments = assignments_of(counted, month, keys_from)
+    require_one_holder(Assignments.of(lake, assignments))
     count_deltas(workplace, counted, usage_month, revision)
     # What a lost reading counted, the next one counts; a session whose last one is lost is flagged by its deltas.
     usage_sources = [name for name, source in workplace.sources.items() if source.kind == "usage"]
-    rejected = counted.rows(REJECTED).where(F.col("source").isin(usage_sources))
-    received = counted.rows(ACCEPTED, in_month(usage_month))
-    lost = metering.lost_records(rejected, counted.rows(FILE_BALANCES), received, month)
-    try:
-        active = _save(lake, SUBSCRIBED, metering.subscribe(assignments, lost, month, counted.cutoff), usage_month, revision)
-    except LakeError:
-        if both := metering.networks_that_differ(assignments, month):
-            raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export") from None
-        raise
-    records = used_records(workplace, counted, ranks, usage_month, revision)
-    usage = sums.by_identifier(records, assignments, month)
-    attributed = metering.attribute(usage, assignments, lake.read(SUBSCRIBED, in_month(usage_month, revision=revision)))
-    metered = metering.meter(attributed, workplace.networks, month, counted.cutoff)
-    return active, _save(lake, METERED, metered, usage_month, revision)
+    lost = lost_records(counted, month, usage_sources)
+    intervals = used_records(workplace, counted, usage_month, revision)
+    return _save_metered(lake, Metering(intervals, assignments, lost, workplace.networks, month), counted.cutoff, revision)
 
 
-def _save(lake: Lake, table: Table, frame: DataFrame, usage_month: date, revision: int) -> int:
-    """Replace the rows of one revision of a month. Return how many they are now."""
-    return lake.replace_month(table, frame.withColumn("revision", F.lit(revision)), usage_month, revision=revision)
+def _save_metered(lake: Lake, metering: Metering, cutoff: int, revision: int) -> tuple[int, int]:
+    """Replace ``subscribed`` and ``metered`` of a month's revision. Return how many rows each has."""
+    usage_month = metering.month.usage_month
+    of_month = {"usage_month": usage_month, "revision": revision, "batch_cutoff": cutoff}
+    subscribed, metered = (partial(write_judged, table, lake.path(table), of_month) for table in (SUBSCRIBED, METERED))
+
+    def write(found: Metered) -> Iterator[pa.RecordBatch]:
+        both = found.subscribed["network"].null_count
+        files = {} if both else {"subscribed": subscribed(found.subscribed), "metered": metered(found.held)}
+        said = {"both": both, "unheld": found.unheld.to_pylist(), **files}
+        yield pa.RecordBatch.from_pylist([{"found": json.dumps(said)}], FOUND)
+
+    with redacted(METERED):
+        found = [json.loads(of) for of in metering.by_subscription(lake.spark, write, FOUND).rows()["found"].to_pylist()]
+    if both := sum(of["both"] for of in found):
+        raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export")
+    unheld = metered(added_up([row for of in found for row in of["unheld"]]))
+    files = {
+        SUBSCRIBED.name: judged_files(SUBSCRIBED, [of["subscribed"] for of in found]),
+        METERED.name: judged_files(METERED, [*(of["metered"] for of in found), unheld]),
+    }
+    active, used = (
+        lake.replace_files(table, files[table.name], usage_month, revision=revision) for table in (SUBSCRIBED, METERED)
+    )
+    return active, used
 
 
-def used_records(workplace: Workplace, counted: AsOf, ranks: DataFrame, usage_month: date, revision: int) -> Intervals:
+def used_records(workplace: Workplace, counted: AsOf, usage_month: date, revision: int) -> TableRows:
     """Intervals of a month that a revision counts, by record or by counter: accepted rows, conflicts settled, and deltas."""
     lake, of_month, of_revision = workplace.lake, in_month(usage_month), in_month(usage_month, revision=revision)
-    tables = [(ACCEPTED, of_month), *([(DELTAS, of_revision)] if lake.exists(DELTAS) else [])]
-    dropped = _superseded(counted, ranks, ACCEPTED, of_month)
-    if len(dropped) <= spark.FEW_ROWS:
-        files = [(table, path) for table, where in tables for path in lake.paths(table, where)]
-        return OfFiles(lake, files, counted.visible, by_file(dropped))
-    records = settled(counted.rows(ACCEPTED, of_month), counted, ranks).select(*OF_INTERVAL)
-    deltas = [lake.read(table, where).select(*OF_INTERVAL) for table, where in tables[1:]]
-    return OfFrame(reduce(DataFrame.unionByName, deltas, records))
-
-
-def _superseded(counted: AsOf, ranks: DataFrame, table: Table, where: Where) -> pa.Table:
-    """File number and ordinal of rows of a table that a later delivery corrected; one more than FEW_ROWS at most.
-
-    Looked for once while the tables are as they are: metering and the verdict ask for the same.
-    """
-
-    def find() -> pa.Table:
-        rows = counted.rows(table, where)
-        if rows.where("is_conflicting").isEmpty():
-            return pa.table({name: pa.array([], pa.int64()) for name in ("file_number", "record_ordinal")})
-        return metering.superseded(rows, _duplicates(counted), ranks).limit(spark.FEW_ROWS + 1).toArrow()
-
-    state = (counted.cutoff, versions(counted.lake, (table, REJECTED, LANDED)))
-    return counted.lake.kept(f"superseded {table.name} {where}", state, find)
-
-
-def _duplicates(counted: AsOf) -> DataFrame:
-    return counted.rows(REJECTED).where(F.col("reason") == metering.DUPLICATE)
+    deltas = [files_of(counted, DELTAS, of_revision)] if lake.exists(DELTAS) else []
+    found = some_superseded(counted, ACCEPTED, of_month)
+    if len(found) <= spark.FEW_ROWS:
+        return OfFiles(lake, [files_of(counted, ACCEPTED, of_month, POSITION, but_for(found)), *deltas], OF_INTERVAL)
+    frames = [settled(counted, ACCEPTED, of_month), *([lake.read(DELTAS, of_revision)] if deltas else [])]
+    rows = reduce(DataFrame.unionByName, [frame.select(*OF_INTERVAL) for frame in frames])
+    return OfFrame(rows, OF_INTERVAL, sum(lake.paths(ACCEPTED, of_month).values()))
 
 
 def counter_limits(workplace: Workplace) -> dict[str, counters.Limits]:
@@ -225,53 +216,27 @@ def _under_keys(
     return readings, carried
 
 
-def assignments_of(counted: AsOf, ranks: DataFrame, month: metering.Month, keys_from: date) -> DataFrame:
+def assignments_of(counted: AsOf, month: Month, keys_from: date) -> OfFiles | OfFrame:
     """Identifier assignments that touch the month or begin after it, under its keys, corrections settled."""
-    of_keys = counted.rows(SUBSCRIPTIONS, {"keys_from": keys_from})
-    return settled(of_keys, counted, ranks).where(lasts_into(month))
-
-
-def _held(counted: AsOf, ranks: DataFrame, month: metering.Month, keys_from: date) -> Assignments:
-    """The assignments of ``assignments_of`` whose identifier may have several."""
     of_keys = {"keys_from": keys_from}
-    superseded = _superseded(counted, ranks, SUBSCRIPTIONS, of_keys)
-    if len(superseded) > spark.FEW_ROWS:
-        return Assignments.of_frame(assignments_of(counted, ranks, month, keys_from))
-    visible, dropped = counted.visible, by_file(superseded)
+    found = some_superseded(counted, SUBSCRIPTIONS, of_keys)
+    if len(found) > spark.FEW_ROWS:
+        rows = settled(counted, SUBSCRIPTIONS, of_keys).where(lasts_into(month))
+        return OfFrame(rows, OF_ASSIGNMENT, sum(counted.lake.paths(SUBSCRIPTIONS, of_keys).values()))
+    is_kept = but_for(found)
 
-    def counting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-        counts = visible.rows(rows) & meeting(rows, of_keys) & ~dropped_of(rows, dropped)
-        return counts & lasting_into(rows, month.begin)
+    def is_so(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        return is_kept(rows) & lasting_into(rows, month.begin)
 
-    return Assignments.of_files(counted.lake, counted.lake.paths(SUBSCRIPTIONS, of_keys), counting)
+    judged_by = (*POSITION, "assigned_to", "active_to")
+    return OfFiles(counted.lake, [files_of(counted, SUBSCRIPTIONS, of_keys, judged_by, is_so)], OF_ASSIGNMENT)
 
 
-def lasts_into(month: metering.Month) -> Column:
+def lasts_into(month: Month) -> Column:
     """An assignment, or its subscription, has not ended before the month."""
     ended = F.coalesce(F.col("assigned_to") <= F.lit(month.begin), F.lit(False))
     inactive = F.coalesce(F.col("active_to") <= F.lit(month.begin), F.lit(False))
     return ~(ended & inactive)
-
-
-def settled(rows: DataFrame, counted: AsOf, ranks: DataFrame) -> DataFrame:
-    """Rows of ``accepted`` or ``subscriptions`` without the versions that a later delivery corrected."""
-    # Conflicts are rare, and looking for them first keeps every later plan small.
-    if rows.where("is_conflicting").isEmpty():
-        return rows
-    return metering.settle_conflicts(rows, _duplicates(counted), ranks)
-
-
-def delivery_ranks(lake: Lake) -> DataFrame:
-    """Sequence and hash of every delivery, as far as they rank records; the same bytes rank as their latest delivery."""
-    deliveries = read_deliveries(lake)
-    latest: dict[str, int] = {}
-    for delivery in deliveries:
-        latest[delivery.file_hash] = max(latest.get(delivery.file_hash, -1), delivery.file_sequence or -1)
-    rows = [{"file_number": d.file_number, "file_sequence": latest[d.file_hash], "file_hash": d.file_hash} for d in deliveries]
-    return lake.spark.createDataFrame(pa.Table.from_pylist(rows, _RANKS))
-
-
-_RANKS = pa.schema([("file_number", pa.int64()), ("file_sequence", pa.int64()), ("file_hash", pa.string())])
 
 
 def estimate_month(workplace: Workplace, usage_month: date) -> int:

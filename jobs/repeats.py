@@ -20,11 +20,12 @@ from jobs.alike import BUCKET, Alike, Counting, beside, by_data_file, in_group
 from jobs.data_files import FOUND, DataFile, TableWriter
 from jobs.key_beginnings import PLACES
 from jobs.lake import Lake
-from jobs.meter import DUPLICATE
 from jobs.steps import asked
 from schemas.table import Table
 from schemas.tables import READINGS, REJECTED, SUBSCRIPTIONS
 
+DUPLICATE = "duplicate"
+"""Reason of records that were received before."""
 _POSITION = ("file_number", "record_ordinal", "interval_index", "month_part", "keys_part")
 _DUPLICATE_OF = ("duplicate_of_file_number", "duplicate_of_record_ordinal")
 _JUDGED = pa.schema(
@@ -107,7 +108,6 @@ def find_repeats(rows: pa.Table, table: Table) -> pa.Table:
     of_key = ", ".join(["record_key", *[name for name in _parts(table) if name != "month_part"]])
     of_content = ", ".join(["record_key", *_parts(table), "content_hash"])
     return asked(
-        rows,
         f"""
         SELECT * EXCLUDE (is_copy, first_file_number, first_record_ordinal),
             CASE WHEN is_copy THEN first_file_number END AS duplicate_of_file_number,
@@ -124,6 +124,7 @@ def find_repeats(rows: pa.Table, table: Table) -> pa.Table:
         )
         WHERE is_candidate AND (is_copy OR is_conflicting)
         """,
+        rows=rows,
     )
 
 
@@ -148,7 +149,7 @@ class _Compared:
             "is_first": is_first_row(table),
         }
         names = _suspected(table).names
-        return asked(rows, f"SELECT {', '.join(f'{worked_out.get(name, name)} AS {name}' for name in names)} FROM rows")
+        return asked(f"SELECT {', '.join(f'{worked_out.get(name, name)} AS {name}' for name in names)} FROM rows", rows=rows)
 
     def judged(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The repeats of a bucket."""

@@ -17,17 +17,19 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from jobs import ledger, sums
-from jobs import meter as metering
+from jobs import ledger
 from jobs.batches import AsOf, withdrawn_between
+from jobs.conflicts import settled
 from jobs.difference import Moved, split
 from jobs.estimate import estimate
-from jobs.intervals import OF_INTERVAL, OfFrame
 from jobs.lake import in_month
-from jobs.month import assignments_of, delivery_ranks, estimate_month, meter_month, settled
+from jobs.meter import HELD, LOST, Metered, Metering
+from jobs.month import assignments_of, estimate_month, meter_month
 from jobs.publish import Cause, commit, compose, project
 from jobs.row_hashes import hashes
 from jobs.run import Refused
+from jobs.sums import OF_INTERVAL
+from jobs.table_rows import OfFiles, OfFrame
 from jobs.verify import verify_month
 from jobs.workplace import Workplace
 from schemas.tables import ACCEPTED, DELTAS, ESTIMATED, FACTORS, METERED, SUBSCRIBED
@@ -123,7 +125,7 @@ def factors_applied(estimated: DataFrame) -> DataFrame:
 
 def changed_records(workplace: Workplace, usage_month: date, old: Revision, new: Revision) -> tuple[DataFrame, DataFrame]:
     """Intervals that the new revision counts and the old one did not, and the reverse; the same record read anew is neither."""
-    lake, ranks = workplace.lake, delivery_ranks(workplace.lake)
+    lake = workplace.lake
     rows = [of.counted.rows(ACCEPTED, in_month(usage_month)) for of in (old, new)]
     gone = withdrawn_between(new.counted.batches, old.counted.cutoff, new.counted.cutoff)
     # Whatever else differs is of a record that has several contents, of which another was delivered last.
@@ -133,10 +135,7 @@ def changed_records(workplace: Workplace, usage_month: date, old: Revision, new:
         may_differ = (F.col("batch") > old.counted.cutoff) | F.col("file_number").isin(gone) | _is_among(keys)
     else:
         may_differ = F.lit(True)
-    before, now = (
-        settled(counted, of.counted, ranks).where(may_differ).select(*_CONTENT)
-        for counted, of in zip(rows, (old, new), strict=True)
-    )
+    before, now = (settled(of.counted, ACCEPTED, in_month(usage_month)).where(may_differ).select(*_CONTENT) for of in (old, new))
     if lake.exists(DELTAS):
         before, now = (
             intervals.unionByName(lake.read(DELTAS, in_month(usage_month, revision=of.number)).select(*_CONTENT))
@@ -154,13 +153,15 @@ def _is_among(keys: list[Any]) -> Column:
 
 
 def _attributed(workplace: Workplace, usage_month: date, intervals: DataFrame, of: Revision) -> DataFrame:
-    """Usage per subscription, as that revision attributes it; rows of ``metered``."""
-    month, ranks = workplace.month(usage_month), delivery_ranks(workplace.lake)
-    assignments = assignments_of(of.counted, ranks, month, workplace.keys_from(usage_month))
-    records = intervals.withColumns({"month_part": F.lit(0), "is_estimated": F.lit(False)})
-    subscribed = workplace.lake.read(SUBSCRIBED, in_month(usage_month, revision=of.number))
-    attributed = metering.attribute(sums.by_identifier(OfFrame(records), assignments, month), assignments, subscribed)
-    return metering.meter(attributed, workplace.networks, month, of.counted.cutoff)
+    """Usage per subscription, as that revision attributes it; rows of ``metered`` that a subscription holds."""
+    month, spark = workplace.month(usage_month), workplace.lake.spark
+    assignments = assignments_of(of.counted, month, workplace.keys_from(usage_month))
+    records = OfFrame(intervals.withColumns({"month_part": F.lit(0), "is_estimated": F.lit(False)}), OF_INTERVAL)
+    nothing = OfFiles(workplace.lake, [], LOST.names)
+    metering = Metering(records, assignments, nothing, workplace.networks, month)
+    held = metering.by_subscription(spark, Metered.rows_held, HELD).in_frame(spark)
+    of_month = {"usage_month": F.lit(usage_month), "batch_cutoff": F.lit(of.counted.cutoff).cast("bigint")}
+    return held.withColumns({**of_month, "revision": F.lit(of.number)}).select(*METERED.names)
 
 
 def _volumes(components: DataFrame) -> DataFrame:

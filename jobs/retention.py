@@ -18,10 +18,11 @@ from pyspark.sql import functions as F
 from jobs import ledger
 from jobs.accept import due as to_read
 from jobs.batches import AsOf, read_batches
+from jobs.conflicts import settled
 from jobs.lake import collected
 from jobs.land import Delivery, place_of, read_deliveries
 from jobs.legal_calendar import months_before
-from jobs.month import delivery_ranks, lasts_into, settled
+from jobs.month import lasts_into
 from jobs.places import filesystem
 from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
 from jobs.run import LONGEST_RECORDS_DAYS
@@ -116,7 +117,7 @@ def ended_assignments(workplace: Workplace, found: Due) -> DataFrame:
     """
     now = AsOf.now(workplace.lake)
     every = workplace.lake.read(SUBSCRIPTIONS).where(F.col("batch") <= now.cutoff)
-    counting = settled(now.rows(SUBSCRIPTIONS), now, delivery_ranks(workplace.lake))
+    counting = settled(now, SUBSCRIPTIONS)
     of_kept_keys = F.col("keys_from") >= F.lit(workplace.keys_from(found.first_month))
     lasting = counting.where(lasts_into(workplace.month(found.first_month)) & of_kept_keys).select("record_key")
     ended = counting.select("record_key").join(lasting, "record_key", "left_anti")

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from itertools import accumulate, groupby
 from typing import Protocol
 
@@ -42,8 +42,11 @@ class Steps(Protocol):
         Work may be called without rows, and must give none then.
         """
 
-    def rows(self) -> pa.Table:
-        """The rows, on the driver."""
+    def rows(self, at_most: int | None = None) -> pa.Table:
+        """The rows, on the driver; no more than so many."""
+
+    def in_frame(self, spark: SparkSession) -> DataFrame:
+        """The rows as a Spark frame."""
 
 
 def begin(
@@ -73,9 +76,13 @@ class InTasks:
         """As Steps.then: rows are shuffled, and each task has those of one number."""
         return InTasks(self.frame.repartitionById(count, number).mapInArrow(work, from_arrow_schema(schema)))
 
-    def rows(self) -> pa.Table:
+    def rows(self, at_most: int | None = None) -> pa.Table:
         """As Steps.rows."""
-        return self.frame.toArrow()
+        return (self.frame if at_most is None else self.frame.limit(at_most)).toArrow()
+
+    def in_frame(self, spark: SparkSession) -> DataFrame:
+        """As Steps.in_frame."""
+        return self.frame
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,21 @@ class OnDriver:
         of_number = [self.found.filter(pc.equal(numbers, value)).to_batches() for value in pc.unique(numbers)]
         return self.of([partial(work, batches) for batches in of_number], schema)
 
-    def rows(self) -> pa.Table:
+    def rows(self, at_most: int | None = None) -> pa.Table:
         """As Steps.rows."""
-        return self.found
+        return self.found.slice(0, at_most)
+
+    def in_frame(self, spark: SparkSession) -> DataFrame:
+        """As Steps.in_frame."""
+        return spark.createDataFrame(self.found, from_arrow_schema(self.found.schema))
+
+
+def side_by_side(spark: SparkSession, *steps: Steps) -> Steps:
+    """The rows of several steps of one schema: on the driver if all are there."""
+    on_driver = [step.found for step in steps if isinstance(step, OnDriver)]
+    if len(on_driver) == len(steps):
+        return OnDriver(pa.concat_tables(on_driver))
+    return InTasks(reduce(DataFrame.unionByName, [step.in_frame(spark) for step in steps]))
 
 
 def are_few(rows: Iterable[int]) -> bool:
@@ -107,18 +126,26 @@ def are_few(rows: Iterable[int]) -> bool:
     return sum(max(of_file, FILE_ROWS) for of_file in rows) <= DRIVER_ROWS
 
 
-def in_groups(rows: Sequence[int]) -> list[list[int]]:
-    """Neighbours among files of so many rows, some at a time."""
+def in_groups(rows: Sequence[int], in_tasks: int = GROUP_ROWS) -> list[list[int]]:
+    """Neighbours among files of so many rows, some at a time: in tasks about so many rows."""
     before = [*accumulate((max(of_file, FILE_ROWS) for of_file in rows), initial=0)]
-    together = DRIVER_GROUP_ROWS if are_few(rows) else GROUP_ROWS
+    together = DRIVER_GROUP_ROWS if are_few(rows) else in_tasks
     return [[*group] for _, group in groupby(range(len(rows)), lambda number: before[number] // together)]
 
 
-def asked(rows: pa.Table | pa.RecordBatchReader, query: str) -> pa.Table:
-    """What DuckDB finds by a query over ``rows``, on the thread that asks."""
+def asked(query: str, **tables: pa.Table | pa.RecordBatchReader) -> pa.Table:
+    """What DuckDB finds by a query over tables of these names, on the thread that asks.
+
+    Raises:
+        OverflowError: a sum does not fit into its type; DuckDB's own message would quote it.
+    """
     with _duckdb().cursor() as connection:
-        connection.register("rows", rows)
-        return connection.execute(query).to_arrow_table()
+        for name, rows in tables.items():
+            connection.register(name, rows)
+        try:
+            return connection.execute(query).to_arrow_table()
+        except (duckdb.ConversionException, duckdb.OutOfRangeException):
+            raise OverflowError("a sum does not fit into 64 bits") from None
 
 
 @lru_cache(1)

@@ -1,101 +1,83 @@
-"""Sums of a month's intervals per identifier, by Arrow in the tasks.
+"""Sums of a month's intervals per identifier, by Arrow in the steps of metering.
 
-Each task adds up what it reads, and hands its sums on in pieces by the beginning of the identifier, many sums as one value of a
-row; a second task adds up the sums of a piece.
+Each step adds up what it reads, and hands its sums on in pieces by the beginning of the identifier.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.ipc
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.intervals import Intervals, summable
-from jobs.meter import Month
+from jobs.legal_calendar import microseconds
+from jobs.pieces import PIECES, in_pieces
 from jobs.pseudonyms import PSEUDONYM, beginnings
+from jobs.steps import GROUP_ROWS, Steps
+from jobs.table_rows import TableRows
 
 Integers = npt.NDArray[np.int64]
 
+OF_INTERVAL = (
+    *("source", "identifier_type", "identifier_key", "closed_at", "octets_up", "octets_down"),
+    *("access_technology", "roaming_zone", "month_part", "is_estimated"),
+)
+"""What is read of an interval of usage."""
+USAGE = "usage"
+"""Kind of the pieces that have sums."""
 _TEXTS = ("identifier_type", "source", "access_technology", "roaming_zone")
 """What sums are told apart by beside identifier and holder; few different ones, which are numbered."""
-_USAGE = pa.schema(
-    [
-        *[(name, pa.string()) for name in _TEXTS],
-        ("identifier_key", pa.binary()),
-        ("held_at", pa.timestamp("us", "UTC")),
-        *[(name, pa.int64()) for name in ("octets_up", "octets_down", "intervals")],
-        ("is_estimated", pa.bool_()),
-    ]
-)
-_SUM = pa.schema(
-    [
-        ("identifier_key", PSEUDONYM),
-        ("texts", pa.int32()),
-        *[(name, pa.int64()) for name in ("held_at", "octets_up", "octets_down", "intervals")],
-        ("is_estimated", pa.bool_()),
-    ]
-)
-"""A sum as it travels: its texts by a number, its instant in microseconds."""
+_ENCODED = pa.dictionary(pa.int32(), pa.string())
+_INSTANT = pa.timestamp("us", "UTC")
+_AMOUNTS = [*((name, pa.int64()) for name in ("octets_up", "octets_down", "intervals")), ("is_estimated", pa.bool_())]
+SUMS = pa.schema([("identifier_key", PSEUDONYM), ("held_at", _INSTANT), *_AMOUNTS, *((name, _ENCODED) for name in _TEXTS)])
+"""Sums per identifier, texts and ``held_at``: an instant at which the identifier had the holder of each interval's close."""
+_SUM = pa.schema([("identifier_key", PSEUDONYM), ("texts", pa.int32()), ("held_at", pa.int64()), *_AMOUNTS])
+"""A sum while it is worked on: its texts by a number, its instant in microseconds."""
 _TOLD_APART, _ADDED = ("identifier_key", "texts", "held_at"), ("octets_up", "octets_down", "intervals")
-_PIECES = pa.schema([("piece", pa.int32()), ("texts", pa.string()), ("sums", pa.binary())])
 _TOGETHER_ROWS = 1 << 21
 """Rows that are added up at once."""
-_HANDED_ON_ROWS = 1 << 16
+_TASKS_OF_PROCESSOR, _MOST_TASK_ROWS = 2, 1 << 23
 _MOST_CHANGES = 1 << 22
 """Changes of holder that every task is told, in 64 MiB."""
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the session's zone is UTC
+_CHANGES = pa.schema([("identifier_key", pa.binary()), ("changed_at", _INSTANT)])
 
 
-def by_identifier(intervals: Intervals, assignments: DataFrame, month: Month) -> DataFrame:
+def by_identifier(intervals: TableRows, changes: Changes, pieces: int, is_little: bool, processors: int) -> Steps:
     """Add up intervals per identifier before anyone asks whose they are: apart only where a holder begins or ends.
 
     Nearly every identifier has one holder all month, so this leaves a few rows of each to be joined with the assignments.
 
     Args:
-        intervals: those of the month that count; none closed before it began.
-        assignments: rows of ``subscriptions``.
-        month: the month.
+        intervals: those of the month that count, columns OF_INTERVAL; none closed before it began.
+        changes: when identifiers change hands.
+        pieces: how many pieces sums are handed on in.
+        is_little: the driver does it.
+        processors: how many take part, if it is not.
 
     Returns:
-        Sums per identifier, source, access technology, roaming zone and ``held_at``: an instant at which the identifier had the
-        holder that it had when each of the intervals closed.
+        Rows of SUMS in pieces by identifier; several of what is alike, if several files have it.
 
     A sum that does not fit into 64 bits ends the query that asks for it (OverflowError in the task).
     """
-    changes = _changes(assignments, month)
-    # A task for each piece: 64 where a month is large, and as few as anything else has where it is small (jobs.spark).
-    count = int(assignments.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
 
     def added(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums = _Sums()
         for rows in batches:
             sums.add(_of_intervals(rows, changes, sums))
-        yield sums.pieces(count)
+        yield from in_pieces(USAGE, sums.rows(), "identifier_key", pieces)
 
-    def together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        sums = _Sums()
-        for piece in (row for rows in batches for row in rows.to_pylist()):
-            numbers = pa.array([sums.number(tuple(texts)) for texts in json.loads(piece["texts"])], pa.int32())
-            found = pa.ipc.open_stream(piece["sums"]).read_all()
-            sums.add(found.set_column(1, "texts", numbers.take(found["texts"])))
-        yield from sums.rows()
-
-    pieces = intervals.mapped(added, _PIECES).repartitionById(count, "piece")
-    return pieces.mapInArrow(together, from_arrow_schema(_USAGE))
+    # A file of any hour has most subscribers: the more of them are added up together, the fewer sums there are to be moved.
+    of_task = sum(intervals.counts) // (_TASKS_OF_PROCESSOR * processors)
+    return intervals.mapped(added, PIECES, is_little, min(max(of_task, GROUP_ROWS), _MOST_TASK_ROWS))
 
 
 @dataclass(frozen=True)
-class _Changes:
+class Changes:
     """When identifiers change hands within a month, which begins and ends at these microseconds.
 
     By the beginning of the identifier: two with the same one share the changes of both. Their usage is added up in more terms
@@ -118,12 +100,27 @@ class _Changes:
     are_many: bool
 
     @classmethod
-    def of(cls, month: Month, keys: npt.NDArray[np.uint64], instants: Integers) -> _Changes:
-        """A key and an instant for each change."""
+    def of(cls, begin: datetime, end: datetime, assignments: TableRows, is_little: bool) -> Changes:
+        """Those of assignments within a month of these bounds."""
+
+        def changing(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for rows in batches:
+                for instants in (rows["assigned_from"], rows["assigned_to"]):
+                    is_inside = pc.and_(pc.greater(instants, begin), pc.less(instants, end))
+                    found = pa.RecordBatch.from_arrays([rows["identifier_key"], instants], schema=_CHANGES)
+                    yield found.filter(is_inside)
+
+        found = assignments.mapped(changing, _CHANGES, is_little).rows(_MOST_CHANGES + 1)
+        keys = beginnings(found["identifier_key"].cast(PSEUDONYM).combine_chunks())
+        return cls.among(begin, end, keys, found["changed_at"].cast(pa.int64()).to_numpy())
+
+    @classmethod
+    def among(cls, begin: datetime, end: datetime, keys: npt.NDArray[np.uint64], instants: Integers) -> Changes:
+        """A key and an instant for each change, in any order."""
         distinct_keys, places = np.unique(keys, return_inverse=True)
         distinct_instants, numbers = np.unique(instants, return_inverse=True)
         changes = np.unique(places * (len(distinct_instants) + 1) + numbers + 1)
-        bounds = _microseconds(month.begin), _microseconds(month.end)
+        bounds = microseconds(begin), microseconds(end)
         return cls(*bounds, distinct_keys, distinct_instants, changes, len(keys) > _MOST_CHANGES)
 
     def held_at(self, keys: npt.NDArray[np.uint64], closed: Integers) -> Integers:
@@ -146,19 +143,7 @@ class _Changes:
         return held
 
 
-def _changes(assignments: DataFrame, month: Month) -> _Changes:
-    ends = F.explode(F.array("assigned_from", "assigned_to")).alias("changed_at")
-    is_inside = (F.col("changed_at") > F.lit(month.begin)) & (F.col("changed_at") < F.lit(month.end))
-    found = assignments.select("identifier_key", ends).where(is_inside).distinct().limit(_MOST_CHANGES + 1).toArrow()
-    keys = beginnings(found["identifier_key"].cast(PSEUDONYM).combine_chunks())
-    return _Changes.of(month, keys, found["changed_at"].cast(pa.int64()).to_numpy())
-
-
-def _microseconds(instant: datetime) -> int:
-    return (instant.replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
-
-
-def _of_intervals(rows: pa.RecordBatch, changes: _Changes, sums: _Sums) -> pa.Table:
+def _of_intervals(rows: pa.RecordBatch, changes: Changes, sums: _Sums) -> pa.Table:
     """Each interval as a sum of its own."""
     identifiers = rows["identifier_key"].cast(PSEUDONYM)
     held_at = changes.held_at(beginnings(identifiers), rows["closed_at"].cast(pa.int64()).to_numpy())
@@ -205,33 +190,14 @@ class _Sums:
         self._held, self._rows, self._added = [together], len(together), len(together)
         return together
 
-    def pieces(self, count: int) -> pa.RecordBatch:
-        """The sums in a row for each piece that there is, of so many."""
-        sums, texts = self._add_up(), json.dumps(list(self._texts))
-        piece = (beginnings(sums["identifier_key"].combine_chunks()) % np.uint64(count)).astype(np.uint16)
-        order = np.argsort(piece, kind="stable")
-        ordered, ends = sums.take(pa.array(order)), np.cumsum(np.bincount(piece, minlength=count)).tolist()
-        found = [
-            {"piece": number, "texts": texts, "sums": _serialised(ordered.slice(begin, end - begin))}
-            for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False))
-            if begin < end
-        ]
-        return pa.RecordBatch.from_pylist(found, _PIECES)
-
-    def rows(self) -> Iterator[pa.RecordBatch]:
-        """The sums in columns, some at a time."""
-        sums, texts = self._add_up(), list(self._texts)
-        columns = {name: sums[name] for name in sums.column_names}
-        columns |= {n: pa.array([of[at] for of in texts], pa.string()).take(sums["texts"]) for at, n in enumerate(_TEXTS)}
-        found = pa.table([columns[field.name].cast(field.type) for field in _USAGE], schema=_USAGE)
-        yield from found.to_batches(_HANDED_ON_ROWS)
-
-
-def _serialised(sums: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, sums.schema) as stream:
-        stream.write_table(sums)
-    return bytes(sink.getvalue())
+    def rows(self) -> pa.Table:
+        """The sums, as rows of SUMS."""
+        sums, texts = self._add_up().combine_chunks(), list(self._texts)
+        columns = {name: sums[name] for name in sums.column_names} | {"held_at": sums["held_at"].cast(_INSTANT)}
+        for at, name in enumerate(_TEXTS):
+            of_texts = pc.dictionary_encode(pa.array([of[at] for of in texts], pa.string()))
+            columns[name] = of_texts.take(sums["texts"].combine_chunks())
+        return pa.table([columns[name] for name in SUMS.names], schema=SUMS)
 
 
 def _added_up(sums: pa.Table) -> pa.Table:
@@ -244,3 +210,9 @@ def _added_up(sums: pa.Table) -> pa.Table:
         return found.rename_columns(_SUM.names).cast(_SUM)
     except pa.ArrowInvalid:  # its message quotes the value
         raise OverflowError("octets of an identifier do not fit into 64 bits") from None
+
+
+def summable(amounts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Amounts that are not negative, as decimals where their sum might not fit into 64 bits: Arrow's sums of integers wrap."""
+    most = (pc.max(amounts).as_py() or 0) * len(amounts)
+    return amounts if most < 1 << 63 else amounts.cast(pa.decimal128(38))

@@ -26,7 +26,7 @@ from jobs.evidence import Applied, Daily, Seen
 from jobs.lake import in_month, rows_that_break_rules
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.legal_calendar import months_before
-from jobs.month import delivery_ranks, factors_of, used_records
+from jobs.month import factors_of, used_records
 from jobs.run import Refused, code_version, revision_name
 from jobs.workplace import Workplace
 from schemas.tables import (
@@ -98,7 +98,7 @@ def _daily(workplace: Workplace, counted: AsOf, usage_month: date, revision: int
     published = ledger.current(workplace.lake, usage_month)
     if published is not None and ledger.records_erased(workplace.lake, usage_month):
         return evidence.daily_as_judged(workplace.lake, published.verdict_id)
-    records = used_records(workplace, counted, delivery_ranks(workplace.lake), usage_month, revision)
+    records = used_records(workplace, counted, usage_month, revision)
     return evidence.daily_usage(records, workplace.settings.legal_timezone.key)
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from jobs import lock, pseudonyms
 from jobs.lake import Lake
-from jobs.legal_calendar import bounds
-from jobs.meter import Month
+from jobs.legal_calendar import Month, bounds
 from jobs.pseudonyms import Keys, Term
 from jobs.run import CallError, Refused, Settings
 from jobs.spark import session

@@ -12,8 +12,7 @@ from deltalake import DeltaTable
 from pyspark.sql import Row
 
 from jobs.evidence import received
-from jobs.legal_calendar import bounds
-from jobs.meter import Month
+from jobs.legal_calendar import Month, bounds
 from jobs.run import Settings
 from schemas.tables import (
     COUNTER_BALANCES,

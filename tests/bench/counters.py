@@ -37,7 +37,7 @@ def main() -> None:
     from pyspark.sql import functions as F
 
     from jobs.counters import Limits, deltas
-    from jobs.meter import Month
+    from jobs.legal_calendar import Month
     from jobs.spark import session
 
     parser = argparse.ArgumentParser(prog="tests.bench.counters", description=__doc__)

@@ -104,12 +104,12 @@ def test_a_file_is_compared_only_with_data_of_its_own_time(settings, run, monkey
 
 def test_a_stage_of_a_month_reads_the_partition_of_that_month(settings, run):
     from jobs.batches import AsOf
-    from jobs.month import delivery_ranks, used_records
+    from jobs.month import used_records
     from jobs.workplace import workplace
 
     with workplace(settings, "test", print) as opened:
         for month in ("2026-10", "2026-12"):
             first = usage_month(month)
-            read = used_records(opened, AsOf.now(opened.lake), delivery_ranks(opened.lake), first, 1).files
+            read = [path for of in used_records(opened, AsOf.now(opened.lake), first, 1).tables for path in of.rows_of]
             assert read
-            assert all(f"usage_month={first}" in path for _, path in read)
+            assert all(f"usage_month={first}" in path for path in read)

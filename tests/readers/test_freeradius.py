@@ -341,7 +341,7 @@ def test_readings_have_the_times_of_the_packets_in_any_zone_and_retransmissions_
 
 
 def month_of(first: date) -> Any:
-    from jobs.meter import Month
+    from jobs.legal_calendar import Month
 
     return Month(first, *bounds(first, ZoneInfo("Europe/Paris")), "Europe/Paris")
 

@@ -25,7 +25,7 @@ SECOND = timedelta(seconds=1)
 
 
 def month_of(first: date):
-    from jobs.meter import Month
+    from jobs.legal_calendar import Month
 
     return Month(first, *bounds(first, ZoneInfo(PARIS)), PARIS)
 

@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import Row
 
 from jobs.evidence import Seen, Used, _days, applied, daily_usage, received
-from jobs.meter import Month
+from jobs.legal_calendar import Month
 from schemas.tables import ACCEPTED, ESTIMATED, EVIDENCE_FACTORS, EVIDENCE_RECEIVED, FILE_BALANCES
 from tests.conftest import rows, table_of
 
@@ -44,7 +44,8 @@ def test_a_file_counts_once_in_the_legal_month_it_closed_in_and_one_without_a_ti
 
 @pytest.mark.spark
 def test_octets_and_intervals_are_told_of_legal_days(spark):
-    from jobs.intervals import OfFrame
+    from jobs.sums import OF_INTERVAL
+    from jobs.table_rows import OfFrame
 
     records = rows(
         spark,
@@ -58,7 +59,7 @@ def test_octets_and_intervals_are_told_of_legal_days(spark):
         """,
     )
 
-    assert daily_usage(OfFrame(records), "Europe/Paris") == {
+    assert daily_usage(OfFrame(records, OF_INTERVAL), "Europe/Paris") == {
         ("pgw", date(2026, 10, 4)): Used(3, 1),
         ("pgw", date(2026, 10, 5)): Used(330, 2),
         ("fixed", date(2026, 10, 27)): Used(5, 1),
@@ -67,13 +68,14 @@ def test_octets_and_intervals_are_told_of_legal_days(spark):
 
 @pytest.mark.spark
 def test_octets_of_a_day_never_wrap(spark):
-    from jobs.intervals import OfFrame
+    from jobs.sums import OF_INTERVAL
+    from jobs.table_rows import OfFrame
 
     most = 1 << 61
     lines = "\n".join([f"| pgw | 2026-10-04T12:00:00 | {most} | {most - 1} |"] * 2)
     records = rows(spark, ACCEPTED, f"| source | closed_at | octets_up | octets_down |\n{lines}")
 
-    assert daily_usage(OfFrame(records), "Europe/Paris") == {("pgw", date(2026, 10, 4)): Used((1 << 63) - 2, 2)}
+    assert daily_usage(OfFrame(records, OF_INTERVAL), "Europe/Paris") == {("pgw", date(2026, 10, 4)): Used((1 << 63) - 2, 2)}
 
 
 def test_a_day_on_which_nothing_came_has_a_row_and_is_seen_to_be_silent():

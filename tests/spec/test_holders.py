@@ -76,7 +76,7 @@ def test_what_does_not_count_overlaps_nothing(assignments):
 @pytest.mark.spark
 def test_the_same_assignments_last_into_a_month_whether_arrow_or_spark_says_so(spark):
     from jobs.holders import lasting_into
-    from jobs.meter import Month
+    from jobs.legal_calendar import Month
     from jobs.month import lasts_into
 
     month = Month(

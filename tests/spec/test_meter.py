@@ -8,25 +8,30 @@ Times without an offset are UTC.
 
 from __future__ import annotations
 
+import pickle
 from datetime import date
 from itertools import permutations
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
 import pytest
 
 from jobs.legal_calendar import bounds
-from schemas.tables import ACCEPTED, FILE_BALANCES, METERED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
-from tests.conftest import rows
+from schemas.tables import ACCEPTED, FILE_BALANCES, LANDED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
+from tests.conftest import rows, table_of
 
 pytestmark = pytest.mark.spark
 
 PARIS = "Europe/Paris"
-DELIVERIES = "file_number BIGINT, file_sequence BIGINT, file_hash STRING"
+PLAIN_LOST = pa.schema(
+    [("identifier_type", pa.string()), ("identifier_key", pa.binary()), ("closed_at", pa.timestamp("us", "UTC"))]
+)
 NETWORKS = {"pgw": "mobile", "bng": "fixed"}
 
 
 def month_of(first: date):
-    from jobs.meter import Month
+    from jobs.legal_calendar import Month
 
     return Month(first, *bounds(first, ZoneInfo(PARIS)), PARIS)
 
@@ -39,27 +44,48 @@ def name(pseudonym: bytes | None) -> str | None:
     return None if pseudonym is None else bytes(pseudonym).rstrip(b"\0").decode()
 
 
-def metered(spark, records: str, assignments: str, subscribed: str):
-    """Rows of ``metered`` for records, assignments and subscriptions written as tables."""
-    from jobs.intervals import OfFrame
-    from jobs.meter import attribute, meter
-    from jobs.sums import by_identifier
-
-    holders = rows(spark, SUBSCRIPTIONS, assignments)
-    usage = by_identifier(OfFrame(rows(spark, ACCEPTED, records)), holders, OCTOBER)
-    attributed = attribute(usage, holders, rows(spark, SUBSCRIBED, subscribed))
-    return meter(attributed, NETWORKS, OCTOBER, cutoff=7)
+def metering(spark, records: str, assignments: str, lost: str = "| identifier_type |"):
+    """What is known of the subscriptions of October, or of a month: tables of all of them."""
+    return found_of(spark, rows(spark, ACCEPTED, records), assignments, lost, OCTOBER)
 
 
-def subscribed_of(spark, assignments: str, month=OCTOBER, lost=None):
+def found_of(spark, records, assignments: str, lost: str, month) -> dict[str, list[dict]]:
+    from jobs.meter import HELD, LOST, OF_ASSIGNMENT, Metering
+    from jobs.sums import OF_INTERVAL
+    from jobs.table_rows import OfFrame
+
+    told = pa.schema([("kind", pa.string()), ("row", pa.binary())])
+
+    def tell(found):
+        tables = {"subscribed": found.subscribed, "held": found.held, "unheld": found.unheld}
+        told_of = [{"kind": kind, "row": pickle.dumps(row)} for kind, table in tables.items() for row in table.to_pylist()]
+        yield pa.RecordBatch.from_pylist(told_of, told)
+
+    of_lost = OfFrame(rows(spark, REJECTED, lost), LOST.names)
+    holders = OfFrame(rows(spark, SUBSCRIPTIONS, assignments), OF_ASSIGNMENT)
+    known = Metering(OfFrame(records, OF_INTERVAL), holders, of_lost, NETWORKS, month)
+    found: dict[str, list[dict]] = {"subscribed": [], "held": [], "unheld": []}
+    for row in known.by_subscription(spark, tell, told).rows().to_pylist():
+        found[row["kind"]].append(pickle.loads(row["row"]))
+    assert all(set(row) == set(HELD.names) for kind in ("held", "unheld") for row in found[kind])
+    keys = [row["subscription_key"] for row in found["subscribed"]]
+    assert len(set(keys)) == len(keys)
+    return found
+
+
+def metered(spark, records: str, assignments: str) -> list[SimpleNamespace]:
+    """Rows of ``metered`` for records and assignments written as tables."""
+    from jobs.meter import added_up
+
+    found = metering(spark, records, assignments)
+    return [SimpleNamespace(**row) for row in [*found["held"], *added_up(found["unheld"]).to_pylist()]]
+
+
+def subscribed_of(spark, assignments: str, month=OCTOBER, lost: str = "| identifier_type |"):
     """Rows of ``subscribed`` by name."""
-    from jobs.meter import subscribe
-
-    holders = rows(spark, SUBSCRIPTIONS, assignments)
-    nothing = rows(spark, REJECTED, "| identifier_type |").select("identifier_type", "identifier_key", "closed_at")
-    found = subscribe(holders, nothing if lost is None else lost, month, 7).collect()
-    assert len({row.subscription_key for row in found}) == len(found)
-    return {name(row.subscription_key): row for row in found}
+    nothing = spark.createDataFrame([], ACCEPTED.spark_schema)
+    found = found_of(spark, nothing, assignments, lost, month)
+    return {name(row["subscription_key"]): SimpleNamespace(**row) for row in found["subscribed"]}
 
 
 # Attribution
@@ -80,14 +106,9 @@ def test_usage_goes_to_the_holder_of_the_identifier_when_the_interval_closed(spa
         | imsi            | sim            | ana              | mobile  | 2026-01-01       | 2026-10-10 12:00 |
         | imsi            | sim            | ben              | mobile  | 2026-10-10 12:00 |                  |
         """,
-        """
-        | subscription_key | network |
-        | ana              | mobile  |
-        | ben              | mobile  |
-        """,
     )
 
-    assert {name(row.subscription_key): row.octets_down for row in found.collect()} == {"ana": 1, "ben": 10 + 100}
+    assert {name(row.subscription_key): row.octets_down for row in found} == {"ana": 1, "ben": 10 + 100}
 
 
 def test_usage_without_an_active_holder_stays_visible_under_its_marker(spark):
@@ -104,21 +125,16 @@ def test_usage_without_an_active_holder_stays_visible_under_its_marker(spark):
         """,
         # The old line has a holder who is not subscribed in October; the msisdn only looks like the imsi; gone has ended just then.
         """
-        | identifier_type | identifier_key | subscription_key | network | assigned_from | assigned_to      |
-        | imsi            | sim            | ana              | mobile  | 2026-01-01    |                  |
-        | line_id         | old line       | cy               | fixed   | 2026-01-01    |                  |
-        | imsi            | gone           | ana              | mobile  | 2026-01-01    | 2026-10-10 12:00 |
-        """,
-        """
-        | subscription_key | network |
-        | ana              | mobile  |
+        | identifier_type | identifier_key | subscription_key | network | assigned_from | assigned_to      | active_from | active_to        |
+        | imsi            | sim            | ana              | mobile  | 2026-01-01    |                  | 2026-01-01  |                  |
+        | line_id         | old line       | cy               | fixed   | 2026-01-01    |                  | 2026-01-01  | 2026-09-30 22:00 |
+        | imsi            | gone           | ana              | mobile  | 2026-01-01    | 2026-10-10 12:00 | 2026-01-01  |                  |
         """,
     )
-    rows_of = found.collect()
 
     octets = {
         (row.attribution, row.network, name(row.subscription_key), row.access_technology): (row.octets_up, row.octets_down)
-        for row in rows_of
+        for row in found
     }
     assert octets == {
         ("holder", "mobile", "ana", "-"): (1, 2),
@@ -126,9 +142,6 @@ def test_usage_without_an_active_holder_stays_visible_under_its_marker(spark):
         ("unknown_identifier", "fixed", None, "unspecified"): (100, 200),
         ("inactive_holder", "fixed", None, "-"): (1000, 2000),
     }
-    assert {(row.usage_month, row.batch_cutoff) for row in rows_of} == {(date(2026, 10, 1), 7)}
-    declared = {field.name: field.dataType for field in METERED.spark_schema if field.name != "revision"}
-    assert {field.name: field.dataType for field in found.schema} == declared
 
 
 def test_usage_is_added_up_by_technology_and_roaming_zone(spark):
@@ -148,10 +161,6 @@ def test_usage_is_added_up_by_technology_and_roaming_zone(spark):
         | identifier_type | identifier_key | subscription_key | network | access_technology | assigned_from |
         | imsi            | sim            | ana              | mobile  | 5G                | 2026-01-01    |
         """,
-        """
-        | subscription_key | network |
-        | ana              | mobile  |
-        """,
     )
 
     # The record's technology, else the subscription's, else unspecified; part 2 of a record was counted with part 1.
@@ -162,7 +171,7 @@ def test_usage_is_added_up_by_technology_and_roaming_zone(spark):
             row.intervals,
             row.is_estimated,
         )
-        for row in found.collect()
+        for row in found
     } == {
         ("ana", "4G", "home"): (1 + 10 + 100, 2 + 20 + 200, 2, False),
         ("ana", "4G", "roaming"): (1000 + 10000, 2000 + 20000, 2, True),
@@ -174,12 +183,9 @@ def test_usage_is_added_up_by_technology_and_roaming_zone(spark):
 # Networks
 
 
-def test_subscriptions_that_are_both_fixed_and_mobile_in_the_month_are_counted(spark):
-    from jobs.meter import networks_that_differ, subscribe
-
-    assignments = rows(
+def test_subscriptions_that_are_both_fixed_and_mobile_in_the_month_have_no_network(spark):
+    found = subscribed_of(
         spark,
-        SUBSCRIPTIONS,
         """
         | subscription_key | network | active_from | active_to        |
         | ana              | fixed   | 2026-01-01  |                  |
@@ -191,36 +197,33 @@ def test_subscriptions_that_are_both_fixed_and_mobile_in_the_month_are_counted(s
         """,
     )
 
-    assert networks_that_differ(assignments, OCTOBER) == 1
-    nothing = rows(spark, REJECTED, "| reason |")
-    subscribed = {name(r.subscription_key): r.network for r in subscribe(assignments, nothing, OCTOBER, 7).collect()}
-    assert subscribed == {"ana": None, "ben": "mobile", "cy": "fixed"}
+    assert {who: row.network for who, row in found.items()} == {"ana": None, "ben": "mobile", "cy": "fixed"}
     assert SUBSCRIBED.column("network").is_required  # so such a month is refused
 
 
 # Records with one key and different content
 
 
-def delivered(spark, records, duplicates, deliveries):
+def delivered(records: str, duplicates: str, deliveries: list[tuple[int, int | None, str]]) -> dict[str | None, list[int]]:
     """The octets that count, by key."""
-    from jobs.meter import settle_conflicts
+    from jobs.conflicts import judged
 
-    settled = settle_conflicts(
-        rows(spark, ACCEPTED, records), rows(spark, REJECTED, duplicates), spark.createDataFrame(deliveries, DELIVERIES)
-    )
-    assert sorted(settled.columns) == sorted(ACCEPTED.names)
+    ranks = [dict(zip(("file_number", "file_sequence", "file_hash"), of, strict=True)) for of in deliveries]
+    accepted = table_of(records, ACCEPTED)
+    dropped = judged(accepted, table_of(duplicates, REJECTED), pa.Table.from_pylist(ranks))
+    places = {(row["file_number"], row["record_ordinal"]) for row in dropped.to_pylist()}
     found: dict[str | None, list[int]] = {}
-    for row in settled.collect():
-        found.setdefault(name(row.record_key), []).append(row.octets_down)
+    for row in accepted.to_pylist():
+        if (row["file_number"], row["record_ordinal"]) not in places:
+            found.setdefault(name(row["record_key"]), []).append(row["octets_down"])
     return {record: sorted(octets) for record, octets in found.items()}
 
 
 NO_DUPLICATES = "| record_key |"
 
 
-def test_of_conflicting_records_the_one_delivered_last_counts(spark):
+def test_of_conflicting_records_the_one_delivered_last_counts():
     found = delivered(
-        spark,
         """
         | record_key  | file_number | record_ordinal | octets_down | is_conflicting |
         | by sequence | 1           | 9              | 1           | false          |
@@ -242,7 +245,7 @@ def test_of_conflicting_records_the_one_delivered_last_counts(spark):
     assert found == {"by sequence": [2], "by hash": [1], "by ordinal": [1], "unnumbered": [2], "alone": [5], None: [6, 7]}
 
 
-def test_the_record_that_counts_does_not_depend_on_the_order_of_arrival(spark):
+def test_the_record_that_counts_does_not_depend_on_the_order_of_arrival():
     # One content of 1 octet in the files of sequence 1 and 3, another of 2 octets in that of 2: the third delivery is the last.
     accepted = ["| record_key | file_number | record_ordinal | octets_down | is_conflicting |"]
     duplicate = [
@@ -260,15 +263,14 @@ def test_the_record_that_counts_does_not_depend_on_the_order_of_arrival(spark):
                 accepted.append(f"| k{order} | {number} | 1 | {content} | {'true' if first else 'false'} |")
                 first[content] = number
 
-    found = delivered(spark, "\n".join(accepted), "\n".join(duplicate), deliveries)
+    found = delivered("\n".join(accepted), "\n".join(duplicate), deliveries)
 
     assert found == {f"k{order}": [1] for order in range(1, 7)}
 
 
-def test_a_duplicate_ranks_its_record_in_every_month_that_the_record_was_split_over(spark):
+def test_a_duplicate_ranks_its_record_in_every_month_that_the_record_was_split_over():
     # In November only the second parts are read, while the duplicate stands for its first part, in October.
     found = delivered(
-        spark,
         """
         | record_key | usage_month | month_part | file_number | record_ordinal | octets_down | is_conflicting |
         | split      | 2026-11-01  | 2          | 1           | 1              | 1           | false          |
@@ -284,9 +286,8 @@ def test_a_duplicate_ranks_its_record_in_every_month_that_the_record_was_split_o
     assert found == {"split": [1]}
 
 
-def test_a_record_of_several_intervals_counts_with_all_of_them(spark):
+def test_a_record_of_several_intervals_counts_with_all_of_them():
     found = delivered(
-        spark,
         """
         | record_key | interval_index | file_number | record_ordinal | octets_down | is_conflicting |
         | many       | 0              | 1           | 1              | 1           | false          |
@@ -301,31 +302,40 @@ def test_a_record_of_several_intervals_counts_with_all_of_them(spark):
     assert found == {"many": [10, 20]}
 
 
-def test_a_corrected_assignment_counts_as_it_was_delivered_last(spark):
-    from jobs.meter import settle_conflicts
+@pytest.mark.parametrize("most", [0, 1 << 19], ids=["many", "few"])
+@pytest.mark.parametrize("on_driver", [0, 1 << 22], ids=["in tasks", "on the driver"])
+def test_a_corrected_assignment_counts_as_it_was_delivered_last(spark, tmp_path, monkeypatch, most, on_driver):
+    from jobs.batches import AsOf, Batch
+    from jobs.conflicts import settled, superseded
+    from jobs.lake import Lake
 
-    assignments = rows(
-        spark,
-        SUBSCRIPTIONS,
+    monkeypatch.setattr("jobs.conflicts.FEW_ROWS", most)
+    monkeypatch.setattr("jobs.steps.DRIVER_ROWS", on_driver)
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    assignments = """
+        | batch | record_key | file_number | record_ordinal | assigned_to | brand  | network | is_conflicting |
+        | 1     | ana's sim  | 1           | 1              |             | lasts  | mobile  | false          |
+        | 2     | ana's sim  | 2           | 1              | 2027-10-10  | ended  | mobile  | true           |
+        | 1     | ben's sim  | 1           | 2              |             | other  | mobile  | false          |
+        | 2     | gone       | 2           | 2              |             | first  | mobile  | false          |
+        | 9     | gone       | 4           | 2              |             | second | mobile  | true           |
         """
-        | record_key | file_number | record_ordinal | assigned_to | brand | is_conflicting |
-        | ana's sim  | 1           | 1              |             | lasts | false          |
-        | ana's sim  | 2           | 1              | 2026-10-10  | ended | true           |
-        """,
-    )
-    duplicates = rows(
-        spark,
-        REJECTED,
+    duplicates = """
+        | batch | record_key | file_number | record_ordinal | reason    | duplicate_of_file_number | duplicate_of_record_ordinal |
+        | 3     | ana's sim  | 3           | 1              | duplicate | 1                        | 1                           |
         """
-        | record_key | file_number | record_ordinal | reason    | duplicate_of_file_number | duplicate_of_record_ordinal |
-        | ana's sim  | 3           | 1              | duplicate | 1                        | 1                           |
-        """,
-    )
-    deliveries = spark.createDataFrame([(1, 1, "a"), (2, 2, "b"), (3, 3, "c")], DELIVERIES)
+    for table, text in ((SUBSCRIPTIONS, assignments), (REJECTED, duplicates)):
+        lake.append_rows(table, table_of(text, table).to_pylist())
+    lines = [f"| {n} | {n} | hash {n} | new |" for n in range(1, 5)]
+    deliveries = "\n".join(["| file_number | file_sequence | file_hash | status |", *lines])
+    lake.append_rows(LANDED, table_of(deliveries, LANDED).to_pylist())
+    batches = [Batch(number, True, (number,), (), None, "{}") for number in (1, 2, 3)]
 
-    settled = [settle_conflicts(assignments, told, deliveries) for told in (duplicates.limit(0), duplicates)]
+    found = {cutoff: settled(AsOf(lake, batches, cutoff), SUBSCRIPTIONS) for cutoff in (2, 3)}
 
-    assert [[row.brand for row in frame.collect()] for frame in settled] == [["ended"], ["lasts"]]
+    brands = {cutoff: sorted(row.brand for row in frame.collect()) for cutoff, frame in found.items()}
+    assert brands == {2: ["ended", "first", "other"], 3: ["first", "lasts", "other"]}
+    assert superseded(AsOf(lake, batches, 3), SUBSCRIPTIONS).rows().to_pylist() == [{"file_number": 2, "record_ordinal": 1}]
 
 
 # Active days
@@ -405,19 +415,20 @@ def test_every_active_subscription_is_listed_with_or_without_usage_as_its_latest
         "ana": ("mobile", "work", "new", False),
         "ben": ("fixed", "home", "now", False),
     }
-    assert {(row.usage_month, row.batch_cutoff) for row in found.values()} == {(date(2026, 10, 1), 7)}
 
 
 # Lost records
 
 
-def test_a_record_that_is_known_to_be_lost_flags_its_holder(spark):
-    from jobs.meter import lost_records
+@pytest.mark.parametrize("on_driver", [0, 1 << 22], ids=["in tasks", "on the driver"])
+def test_a_record_that_is_known_to_be_lost_flags_its_holder(spark, tmp_path, monkeypatch, on_driver):
+    from jobs.batches import AsOf, Batch
+    from jobs.lake import Lake
+    from jobs.lost_records import lost_records
+    from jobs.meter import LOST
 
-    rejected = rows(
-        spark,
-        REJECTED,
-        """
+    monkeypatch.setattr("jobs.steps.DRIVER_ROWS", on_driver)
+    rejected = """
         | file_number | record_ordinal | reason           | usage_month | identifier_type | identifier_key | closed_at        | record_key  |
         | 1           | 1              | volume_malformed | 2026-10-01  | imsi            | at close       | 2026-10-10 12:00 |             |
         | 1           | 2              | duplicate        | 2026-10-01  | imsi            | twice          | 2026-10-10 12:00 |             |
@@ -429,30 +440,29 @@ def test_a_record_that_is_known_to_be_lost_flags_its_holder(spark):
         | 3           | 1              | time_malformed   |             | imsi            | no other times |                  |             |
         | 3           | 2              | volume_malformed | 2026-10-01  | imsi            | no other times | 2026-10-10 12:00 |             |
         | 1           | 7              | line_malformed   |             |                 |                |                  |             |
-        """,
-    )
-    balances = rows(
-        spark,
-        FILE_BALANCES,
+        | 1           | 8              | volume_malformed | 2026-10-01  | imsi            | of no month    | 2026-10-10 12:00 | next month  |
         """
+    balances = """
         | file_number | first_closed_at  | last_closed_at   |
         | 1           | 2026-09-30 12:00 | 2026-10-01 12:00 |
         | 2           | 2026-09-01 12:00 | 2026-09-30 12:00 |
         | 3           |                  |                  |
-        """,
-    )
-    records = rows(
-        spark,
-        ACCEPTED,
         """
-        | record_key | record_ordinal |
-        | sent again | 1              |
-        |            | 2              |
-        """,
-    )
+    records = """
+        | record_key | record_ordinal | usage_month |
+        | sent again | 1              | 2026-10-01  |
+        |            | 2              | 2026-10-01  |
+        | next month | 3              | 2026-11-01  |
+        """
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    for table, text in ((REJECTED, rejected), (FILE_BALANCES, balances), (ACCEPTED, records)):
+        source = {"batch": 1, "source": "pgw"}
+        lake.append_rows(table, [row | source for row in table_of(text, table).to_pylist()])
+    lake.append_rows(REJECTED, [row | {"batch": 1, "source": "counters"} for row in table_of(rejected, REJECTED).to_pylist()])
 
-    lost = lost_records(rejected, balances, records, OCTOBER)
-    found = [(name(row.identifier_key), row.closed_at is not None) for row in lost.collect()]
+    lost = lost_records(AsOf(lake, [Batch(1, True, (1,), (), None, "{}")], 1), OCTOBER, ["pgw"])
+    told = lost.mapped(lambda batches: (rows.select(LOST.names).cast(PLAIN_LOST) for rows in batches), PLAIN_LOST, on_driver > 0)
+    found = [(name(row["identifier_key"]), row["closed_at"] is not None) for row in told.rows().to_pylist()]
 
     # Record 3/1 has no time, and its file tells of October only by another rejected record.
     assert sorted(found) == [
@@ -460,21 +470,18 @@ def test_a_record_that_is_known_to_be_lost_flags_its_holder(spark):
         ("no other times", False),
         ("no other times", True),
         ("not mended", True),
+        ("of no month", True),
         ("some time", False),
     ]
 
 
 def test_a_lost_record_flags_who_held_its_identifier_at_its_close_or_else_in_the_month(spark):
-    lost = rows(
-        spark,
-        REJECTED,
-        """
+    lost = """
         | identifier_type | identifier_key | closed_at        |
         | imsi            | timed          | 2026-10-10 12:00 |
         | imsi            | untimed        |                  |
         | imsi            | stranger       | 2026-10-10 12:00 |
-        """,
-    ).select("identifier_type", "identifier_key", "closed_at")
+        """
 
     found = subscribed_of(
         spark,

@@ -278,7 +278,9 @@ def test_the_content_of_a_record_is_all_it_says_and_nothing_of_where_it_was_read
 
     row = table_of("| record_key |\n| key |", table).to_pylist()[0]
     changed = [row | {name: OTHER[table.column(name).sql_type]} for name in table.names]
-    found = asked(pa.Table.from_pylist([row, *changed], table.arrow_schema), f"SELECT {content_hash(table)} AS content FROM rows")
+    found = asked(
+        f"SELECT {content_hash(table)} AS content FROM rows", rows=pa.Table.from_pylist([row, *changed], table.arrow_schema)
+    )
     plain, *hashes = found["content"].to_pylist()
 
     says = {name for name, content in zip(table.names, hashes, strict=True) if content != plain}

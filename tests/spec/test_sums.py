@@ -72,27 +72,48 @@ def by_python(records: list[dict]) -> dict:
     return dict(sums)
 
 
-def by_spark(spark, intervals) -> dict:
-    from jobs.lake import collected
-    from jobs.sums import by_identifier
+def by_steps(spark, intervals) -> dict:
+    from jobs.pieces import of_pieces
+    from jobs.sums import SUMS, USAGE, Changes, by_identifier
+    from jobs.table_rows import OfFrame
 
     lines = [f"| imsi | sim {SIMS.index(sim)} | {moment:%Y-%m-%dT%H:%M} |" for sim, of in CHANGES.items() for moment in of]
-    changes = rows(spark, SUBSCRIPTIONS, "\n".join(["| identifier_type | identifier_key | assigned_from |", *lines]))
-    found = collected(by_identifier(intervals, changes, OCTOBER))
-    told = ("identifier_key", "source", "access_technology", "roaming_zone", "held_at")
-    sums = {tuple(row[n] for n in told): [row.octets_up, row.octets_down, row.intervals, row.is_estimated] for row in found}
-    assert len(sums) == len(found), "each once"
-    return sums
+    held = rows(spark, SUBSCRIPTIONS, "\n".join(["| identifier_type | identifier_key | assigned_from |", *lines]))
+    assignments = OfFrame(held, ("identifier_key", "assigned_from", "assigned_to"))
+    changes = Changes.of(OCTOBER.begin, OCTOBER.end, assignments, is_little=True)
+    pieces = by_identifier(intervals, changes, 7, is_little=False, processors=2).rows()
+    found = of_pieces(pieces.to_batches(), {USAGE: SUMS})[USAGE].to_pylist()
+    of_piece = {row["identifier_key"]: set() for row in found}
+    for piece in pieces.to_batches():
+        for number in set(piece["piece"].to_pylist()):
+            some = piece.filter(pa.compute.equal(piece["piece"], number))
+            for row in of_pieces([some], {USAGE: SUMS})[USAGE].to_pylist():
+                of_piece[row["identifier_key"]].add(number)
+    assert {len(numbers) for numbers in of_piece.values()} == {1}, "an identifier is in one piece"
+    sums: dict = defaultdict(lambda: [0, 0, 0, False])
+    for row in found:
+        of = sums[tuple(row[n] for n in ("identifier_key", "source", "access_technology", "roaming_zone", "held_at"))]
+        for at, name in enumerate(("octets_up", "octets_down", "intervals")):
+            of[at] += row[name]
+        of[3] |= row["is_estimated"]
+    assert len(found) <= 4 * len(sums), "added up by whoever reads them"
+    return dict(sums)
+
+
+def of_frame(spark, records, parts=1):
+    from jobs.sums import OF_INTERVAL
+    from jobs.table_rows import OfFrame
+
+    return OfFrame(spark.createDataFrame(records, ACCEPTED.spark_schema).repartition(parts), OF_INTERVAL)
 
 
 def test_intervals_are_added_up_by_identifier_holder_and_texts(spark, monkeypatch):
     from jobs import sums
-    from jobs.intervals import OfFrame
 
     monkeypatch.setattr(sums, "_TOGETHER_ROWS", 100)
     records = some_records(3000)
 
-    found = by_spark(spark, OfFrame(spark.createDataFrame(records, ACCEPTED.spark_schema).repartition(3)))
+    found = by_steps(spark, of_frame(spark, records, parts=3))
 
     assert found == by_python(records.to_pylist())
     assert {instant for *_, instant in found} > {OCTOBER.begin, MIDDLE, datetime(2026, 11, 3, tzinfo=UTC)}
@@ -100,13 +121,12 @@ def test_intervals_are_added_up_by_identifier_holder_and_texts(spark, monkeypatc
 
 def test_of_more_changes_than_a_task_is_told_each_close_stands_for_itself(spark, monkeypatch):
     from jobs import sums
-    from jobs.intervals import OfFrame
 
     records = some_records(500)
-    told_apart = by_spark(spark, OfFrame(spark.createDataFrame(records, ACCEPTED.spark_schema)))
+    told_apart = by_steps(spark, of_frame(spark, records))
     monkeypatch.setattr(sums, "_MOST_CHANGES", 3)
 
-    found = by_spark(spark, OfFrame(spark.createDataFrame(records, ACCEPTED.spark_schema)))
+    found = by_steps(spark, of_frame(spark, records))
 
     assert {instant for *_, instant in found} == {record["closed_at"] for record in records.to_pylist()}
     assert [sum(of[at] for of in found.values()) for at in range(3)] == [
@@ -115,10 +135,11 @@ def test_of_more_changes_than_a_task_is_told_each_close_stands_for_itself(spark,
 
 
 def test_rows_of_data_files_that_do_not_count_are_left_out(spark, tmp_path: Path):
-    from jobs.batches import Visible
+    from jobs.batches import AsOf, Batch
     from jobs.data_files import TableWriter
-    from jobs.intervals import OfFiles, by_file
     from jobs.lake import Lake
+    from jobs.sums import OF_INTERVAL
+    from jobs.table_rows import POSITION, OfFiles, but_for, files_of
 
     lake, records = Lake(spark, str(tmp_path), lambda: None), some_records(2000)
     files = []
@@ -126,12 +147,15 @@ def test_rows_of_data_files_that_do_not_count_are_left_out(spark, tmp_path: Path
         writer = TableWriter(ACCEPTED, lake.path(ACCEPTED))
         some = records.slice(begin, 1500).combine_chunks()
         writer.write({name: some[name].combine_chunks() for name in ACCEPTED.names})
-        files += [(ACCEPTED, file.path) for file in writer.close()]
+        files += writer.close()
+    lake.commit(ACCEPTED, files)
     # Batch 2 was not committed; batch 3 withdrew what batch 1 had read of file 2; two records were corrected.
+    batches = [Batch(1, True, (1, 2), (), None, "{}"), Batch(2, False, (), (), None, "{}"), Batch(3, True, (2,), (2,), "", "{}")]
     dropped = [(r["file_number"], r["record_ordinal"]) for r in records.to_pylist()[7:1600:1500]]
     positions = pa.table({"file_number": [f for f, _ in dropped], "record_ordinal": [o for _, o in dropped]})
 
-    found = by_spark(spark, OfFiles(lake, files, Visible(3, frozenset({2}), {2: 3}), by_file(positions)))
+    accepted = files_of(AsOf(lake, batches, 3), ACCEPTED, judged_by=POSITION, also=but_for(positions))
+    found = by_steps(spark, OfFiles(lake, [accepted], OF_INTERVAL))
 
     counting = [
         record
@@ -146,19 +170,18 @@ def test_rows_of_data_files_that_do_not_count_are_left_out(spark, tmp_path: Path
 
 
 @pytest.mark.parametrize("places", [[], [(1, 5)], [(2, 9), (1, 7), (2, 3), (1, 5), (3, 1)]])
-def test_positions_are_told_by_file(places):
-    from jobs.intervals import by_file
+def test_rows_at_some_positions_are_left_out(places):
+    from jobs.table_rows import but_for
 
-    rows_of = pa.table(
-        {
-            "file_number": pa.array([f for f, _ in places], pa.int64()),
-            "record_ordinal": pa.array([o for _, o in places], pa.int64()),
-        }
-    )
+    def table(of: list[tuple[int, int]]) -> pa.Table:
+        columns = [pa.array([row[at] for row in of], pa.int64()) for at in range(2)]
+        return pa.table(columns, ["file_number", "record_ordinal"])
 
-    found = {number: ordinals.tolist() for number, ordinals in by_file(rows_of).items()}
+    every = [(file, ordinal) for ordinal in range(10) for file in range(1, 5)]
 
-    assert found == {number: sorted(o for f, o in places if f == number) for number in {f for f, _ in places}}
+    kept = but_for(table(places))(table(every).to_batches()[0])
+
+    assert [place for place, is_kept in zip(every, kept, strict=True) if is_kept] == [p for p in every if p not in places]
 
 
 def test_what_is_visible_on_a_worker_is_what_spark_sees(spark):

@@ -1,0 +1,197 @@
+"""Rows of tables that count, as Arrow batches in the steps that work on them.
+
+What reads every row of a month, or of an export, reads its data files by Arrow: a row that Spark hands to a worker costs more
+than all that is done with it there, and what Spark itself does with every row it compiles anew for each query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.batches import AsOf
+from jobs.data_files import data_file_batches
+from jobs.delta_log import ANY, Where
+from jobs.key_beginnings import Sought
+from jobs.lake import Lake, meeting
+from jobs.steps import GROUP_ROWS, InTasks, Steps, Work, begin, in_groups
+from schemas.table import Table
+
+POSITION = ("file_number", "record_ordinal")
+Counting = Callable[[pa.RecordBatch], npt.NDArray[np.bool_]]
+"""Which rows of a table count."""
+
+
+class TableRows(Protocol):
+    """Rows of some columns; texts may be encoded by a dictionary."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Rows of each data file; of a frame, as many as it may have."""
+
+    def mapped(self, work: Work, schema: pa.Schema, is_little: bool, in_tasks: int = GROUP_ROWS) -> Steps:
+        """Rows of the schema that work makes of batches, some files at a time.
+
+        Args:
+            work: what is done with all batches of some files.
+            schema: of the rows that it makes.
+            is_little: the driver does it, as of ``begin``.
+            in_tasks: rows of a task's files, if tasks do it.
+        """
+
+
+@dataclass(frozen=True)
+class OfFrame:
+    """Rows that Spark has worked out.
+
+    Args:
+        frame: the rows.
+        columns: the columns wanted.
+        most_rows: how many they may be.
+    """
+
+    frame: DataFrame
+    columns: Sequence[str]
+    most_rows: int = 0
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """As TableRows.counts."""
+        return [self.most_rows]
+
+    def mapped(self, work: Work, schema: pa.Schema, is_little: bool, in_tasks: int = GROUP_ROWS) -> Steps:
+        """As TableRows.mapped: Spark hands the rows over."""
+        return InTasks(self.frame.select(*self.columns).mapInArrow(work, from_arrow_schema(schema)))
+
+
+def _every(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    return np.ones(len(rows), bool)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Data files of a table.
+
+    Args:
+        table: the table.
+        rows_of: rows by path under the table, as ``Lake.paths`` gives them.
+        judged_by: columns by which it is told which rows count.
+        counting: which rows count; all by default.
+    """
+
+    table: Table
+    rows_of: Mapping[str, int]
+    judged_by: Sequence[str] = ()
+    counting: Counting = _every
+
+    def rows(self, place: str, path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Those of a data file that count, with these columns and those that they are judged by; texts encoded."""
+        for rows in data_file_batches(place, path, self.table, [*columns, *self.judged_by], self.table.texts):
+            if (counts := self.counting(rows)).all():
+                yield rows
+            elif counts.any():
+                yield rows.filter(pa.array(counts))
+
+
+@dataclass(frozen=True)
+class OfFiles:
+    """Rows of data files, without those that do not count.
+
+    Args:
+        lake: the lake.
+        tables: data files of each table.
+        columns: the columns wanted.
+    """
+
+    lake: Lake
+    tables: Sequence[Files]
+    columns: Sequence[str]
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """As TableRows.counts."""
+        return [rows for of in self.tables for rows in of.rows_of.values()]
+
+    def mapped(self, work: Work, schema: pa.Schema, is_little: bool, in_tasks: int = GROUP_ROWS) -> Steps:
+        """As TableRows.mapped."""
+        files = [(of, self.lake.path(of.table), path) for of in self.tables for path in of.rows_of]
+        groups, columns = in_groups(self.counts, in_tasks), self.columns
+
+        def read(group: int) -> Iterator[pa.RecordBatch]:
+            for of, place, path in (files[number] for number in groups[group]):
+                yield from of.rows(place, path, columns)
+
+        return begin(self.lake.spark, is_little, len(groups), lambda group: work(read(group)), schema)
+
+
+def files_of(counted: AsOf, table: Table, where: Where = ANY, judged_by: Sequence[str] = (), also: Counting = _every) -> Files:
+    """Data files of a table with the rows that count as of a batch, if it has batches, and meet a condition as of ``Lake.read``.
+
+    Args:
+        counted: the lake as of a batch.
+        table: the table.
+        where: what rows have in some columns.
+        judged_by: columns that ``also`` asks for.
+        also: which of these rows count.
+    """
+    visible = counted.visible if "batch" in table.names else None
+    within = {name: wanted for name, wanted in where.items() if name not in table.partitioned_by}
+    columns = [*(("batch", "file_number") if visible else ()), *within, *judged_by]
+
+    def counting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        counts = meeting(rows, within) & also(rows)
+        return counts if visible is None else counts & visible.rows(rows)
+
+    return Files(table, counted.lake.paths(table, where), columns, counting)
+
+
+@dataclass(frozen=True)
+class Among:
+    """Keeps rows whose ``record_key`` is among some: few, of many rows. Keys that only begin as one of them are told apart."""
+
+    keys: pa.BinaryArray
+    sought: Sought
+
+    @classmethod
+    def these(cls, keys: pa.ChunkedArray) -> Among:
+        """These keys, pseudonyms."""
+        distinct = keys.drop_null().unique()
+        return cls(distinct.cast(pa.binary()), Sought.among(distinct))
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The rows among these."""
+        for batch in batches:
+            found = batch.take(pa.array(self.sought.rows(batch["record_key"])))
+            yield found.filter(pc.is_in(found["record_key"].cast(pa.binary()), self.keys))
+
+
+def but_for(positions: pa.Table) -> Counting:
+    """Rows whose POSITION is not among these."""
+    dropped = _by_file(positions)
+
+    def counting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        found = np.ones(len(rows), bool)
+        if dropped:
+            numbers = rows["file_number"].to_numpy()
+            for number in set(np.unique(numbers).tolist()) & dropped.keys():
+                found &= (numbers != number) | ~np.isin(rows["record_ordinal"].to_numpy(), dropped[number])
+        return found
+
+    return counting
+
+
+def _by_file(positions: pa.Table) -> dict[int, npt.NDArray[np.int64]]:
+    """Ordinals of records by file number, from rows of both; sorted."""
+    rows = positions.sort_by([(name, "ascending") for name in positions.column_names])
+    numbers, ordinals = (column.to_numpy() for column in rows.columns)
+    distinct = np.unique(numbers)
+    begins, ends = (np.searchsorted(numbers, distinct, side) for side in ("left", "right"))
+    return {number: ordinals[begin:end] for number, begin, end in zip(distinct.tolist(), begins, ends, strict=True)}
