@@ -6,20 +6,18 @@ By DuckDB, which reads the rules as they are declared: a worker's own count of w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from jobs.data_files import DataFile, TableWriter, data_file_batches
+from jobs.data_files import DataFile, TableWriter
+from jobs.grouped import Amounts, added_up
 from jobs.lake import Lake, LakeError
-from jobs.steps import are_few, asked, begin, in_groups
+from jobs.steps import asked
+from jobs.table_rows import Files, OfFiles
 from schemas.table import Table
 
-Amounts = Mapping[str, tuple[str, str]]
-"""By name: how it adds up over rows (``sum``, ``min`` or ``max``), and its expression of a row."""
-_TYPES = {"sum": pa.decimal128(38), "min": pa.timestamp("us", "UTC"), "max": pa.timestamp("us", "UTC")}
-_CAST = {"sum": "DECIMAL(38, 0)", "min": "TIMESTAMPTZ", "max": "TIMESTAMPTZ"}
 _BROKEN = "breaks "
 
 
@@ -37,16 +35,15 @@ def by_file(lake: Lake, table: Table, files: Sequence[DataFile], amounts: Amount
     """
     broken = {f"{_BROKEN}{name}": ("sum", f"CASE WHEN NOT ({rule}) THEN 1 ELSE 0 END") for name, rule in table.checks.items()}
     asked_for = {**amounts, **broken}
-    found: dict[int, dict[str, Any]] = {}
-    for row in _of_groups(lake, table, files, asked_for):
-        of_file = found.setdefault(row.pop("file_number"), {})
-        for name, value in row.items():
-            if value is not None:
-                of_file[name] = _TOGETHER[asked_for[name][0]]([value, of_file[name]] if name in of_file else [value])
+    words = {*re.findall(r"\w+", " ".join(of_row for _, of_row in asked_for.values()))}
+    rows = OfFiles(
+        lake, [Files(table, {file.path: file.rows for file in files})], ["file_number", *sorted(words & {*table.names})]
+    )
+    found = {row.pop("file_number"): row for row in added_up(rows, ["file_number"], asked_for)}
     rules = [name.removeprefix(_BROKEN) for name in sorted(broken) if any(of_file[name] for of_file in found.values())]
     if rules:
         raise LakeError(f"{table.name}: refused by the rule {', '.join(rules)}")
-    return {number: {name: of_file[name] for name in amounts if name in of_file} for number, of_file in found.items()}
+    return {number: {name: of[name] for name in amounts if of[name] is not None} for number, of in found.items()}
 
 
 def write_judged(table: Table, place: str, of_all: Mapping[str, Any], rows: pa.Table) -> dict[str, Any]:
@@ -64,6 +61,8 @@ def write_judged(table: Table, place: str, of_all: Mapping[str, Any], rows: pa.T
     columns: dict[str, Any] = {**of_all, **{name: rows[name].combine_chunks() for name in rows.column_names}}
     required = [column.name for column in table.columns if column.is_required]
     lacking = [f"{name} NOT NULL" for name in required if _lacks(columns.get(name))]
+    for name, value in of_all.items():
+        rows = rows.append_column(name, pa.repeat(pa.scalar(value, table.arrow_schema.field(name).type), len(rows)))
     rules = {name: f"count_if(({rule}) IS NOT TRUE)" for name, rule in table.checks.items()}
     counted = asked(f"SELECT {', '.join(rules.values())} FROM rows", rows=rows).to_pylist()[0].values() if rules else []
     broken = [*lacking, *(name for name, count in zip(rules, counted, strict=True) if count)]
@@ -75,24 +74,3 @@ def write_judged(table: Table, place: str, of_all: Mapping[str, Any], rows: pa.T
 
 def _lacks(values: Any) -> bool:
     return bool(values.null_count) if isinstance(values, pa.Array) else values is None
-
-
-_TOGETHER: Mapping[str, Callable[[Sequence[Any]], Any]] = {"sum": lambda values: sum(map(int, values)), "min": min, "max": max}
-
-
-def _of_groups(lake: Lake, table: Table, files: Sequence[DataFile], amounts: Amounts) -> Iterator[dict[str, Any]]:
-    """Amounts by file, of each group of data files."""
-    schema = pa.schema([("file_number", pa.int64()), *((name, _TYPES[how]) for name, (how, _) in amounts.items())])
-    chosen = [f'CAST({how}({of_row}) AS {_CAST[how]}) AS "{name}"' for name, (how, of_row) in amounts.items()]
-    query = f"SELECT file_number, {', '.join(chosen)} FROM rows GROUP BY file_number"
-    columns = sorted({"file_number", *re.findall(r"\w+", " ".join(of_row for _, of_row in amounts.values()))} & {*table.names})
-    rows = [file.rows for file in files]
-    paths, place, groups = [file.path for file in files], lake.path(table), in_groups(rows)
-    of_table = pa.schema([field for field in table.arrow_schema if field.name in columns])
-
-    def count(group: int) -> Iterator[pa.RecordBatch]:
-        batches = (batch for number in groups[group] for batch in data_file_batches(place, paths[number], table, columns))
-        found = asked(query, rows=pa.RecordBatchReader.from_batches(of_table, batches))
-        yield from found.cast(schema).combine_chunks().to_batches()
-
-    yield from begin(lake.spark, are_few(rows), len(groups), count, schema).rows().to_pylist()

@@ -16,21 +16,57 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
+from pyspark.sql import Row, SparkSession
 
 from jobs.batches import AsOf
 from jobs.completeness import files_of_month, gaps, numbered_in_month
+from jobs.grouped import Amounts, together
 from jobs.lake import Lake
 from jobs.legal_calendar import Month, days_of
-from jobs.steps import are_few
+from jobs.pieces import PIECES, handed_on, in_one
+from jobs.steps import are_few, asked
 from jobs.sums import summable
-from jobs.table_rows import TableRows
-from schemas.tables import EVIDENCE_DAYS, EVIDENCE_FACTORS, EVIDENCE_RECEIVED, FILE_BALANCES
+from jobs.table_rows import TableRows, meet
+from schemas.table import Table
+from schemas.tables import (
+    ESTIMATED,
+    EVIDENCE_DAYS,
+    EVIDENCE_FACTORS,
+    EVIDENCE_RECEIVED,
+    FILE_BALANCES,
+    METERED,
+    SUBSCRIBED,
+)
 
 _QUARTER_S = 15 * 60
 _OF_FACTOR = ("network", "component", "factor_id", "gco2e_per_unit", "is_national_default", "quantity_unit")
-_OF_COMPONENT = ("subscription_key", "access_technology", "roaming_zone")
+_OF_COMPONENT = ("network", "component", "subscription_key", "access_technology", "roaming_zone")
+OF_COMPONENT = tuple(dict.fromkeys((*_OF_FACTOR, *_OF_COMPONENT, "quantity", "gco2e")))
+"""What is read of a component."""
+OF_USAGE = ("subscription_key", "octets_up", "octets_down")
+OF_SUBSCRIPTION = ("subscription_key", "brand", "network")
+_AMOUNTS: Mapping[str, tuple[Sequence[str], Amounts]] = {
+    "factors": (_OF_FACTOR, {name: ("sum", name) for name in ("quantity", "gco2e", "components", "inexact", "subscriptions")}),
+    "repeated": (("network",), {"repeated": ("sum", "repeated")}),
+    "octets": (("brand", "network"), {name: ("sum", name) for name in ("octets_up", "octets_down")}),
+}
+# All of a subscription are here. The product is without estimate's rounding: it must lie within half a unit of the last place.
+_QUERIES = {
+    "factors": f"""
+        SELECT {", ".join(_OF_FACTOR)}, sum(quantity) AS quantity, sum(gco2e) AS gco2e, count(*) AS components,
+            count_if(abs(quantity * gco2e_per_unit - gco2e) > 0.0000000000005) AS inexact,
+            count(DISTINCT subscription_key) AS subscriptions
+        FROM components GROUP BY ALL
+    """,
+    "repeated": f"""
+        SELECT network, sum(times - 1) AS repeated
+        FROM (SELECT network, count(*) AS times FROM components GROUP BY {", ".join(_OF_COMPONENT)}) GROUP BY network
+    """,
+    "octets": """
+        SELECT brand, network, sum(octets_up) AS octets_up, sum(octets_down) AS octets_down
+        FROM usage JOIN subscribed USING (subscription_key) GROUP BY ALL
+    """,
+}
 _SUMMED = tuple(name for name in EVIDENCE_RECEIVED.names if name in FILE_BALANCES.names and name != "source")
 
 
@@ -68,10 +104,12 @@ class Applied:
         factors: each factor with what it was applied to and what came of it, as in EVIDENCE_FACTORS, and with the number of its
             ``components`` and of those that are not the product (``inexact``).
         repeated: by network, rows of a subscription's component that is there already.
+        octets: up and down that subscriptions hold, by brand and network.
     """
 
     factors: Sequence[Mapping[str, Any]]
     repeated: Mapping[str, int]
+    octets: Mapping[tuple[str, str], tuple[int, int]]
 
 
 def see(counted: AsOf, month: Month, daily: Daily) -> Seen:
@@ -171,23 +209,33 @@ def _days(seen: Seen, usage_month: date) -> Iterator[Mapping[str, Any]]:
         }
 
 
-def applied(estimated: DataFrame) -> Applied:
-    """What the rows of ``estimated`` of a month are made of."""
-    # Without the rounding of estimate: the exact product must lie within half a unit of the last place.
-    distance = F.abs(F.col("quantity") * F.col("gco2e_per_unit") - F.col("gco2e").cast("decimal(35,23)"))
-    sums = estimated.groupBy(*_OF_FACTOR).agg(
-        F.sum("quantity").cast("decimal(38,9)").alias("quantity"),
-        F.sum("gco2e").cast("decimal(38,12)").alias("gco2e"),
-        F.count("*").alias("components"),
-        F.count_if(distance > F.lit(Decimal("0.0000000000005"))).alias("inexact"),
+def applied(spark: SparkSession, estimated: TableRows, metered: TableRows, subscribed: TableRows) -> Applied:
+    """What the rows of ``estimated`` of a month are made of, and the usage that subscriptions hold.
+
+    Args:
+        spark: the session.
+        estimated: rows of ``estimated``, columns OF_COMPONENT.
+        metered: rows of ``metered``, columns OF_USAGE.
+        subscribed: rows of ``subscribed``, columns OF_SUBSCRIPTION.
+    """
+    tables = {
+        "components": (estimated, _handed(ESTIMATED, OF_COMPONENT)),
+        "usage": (metered, _handed(METERED, OF_USAGE)),
+        "subscribed": (subscribed, _handed(SUBSCRIBED, OF_SUBSCRIPTION)),
+    }
+
+    def told(**of: pa.Table) -> Iterator[pa.RecordBatch]:
+        for kind, query in _QUERIES.items():
+            yield from in_one(kind, asked(query, **of))
+
+    found = meet(spark, "subscription_key", tables, told, PIECES).rows()
+    factors, repeated, octets = (together(found, by, amounts, kind) for kind, (by, amounts) in _AMOUNTS.items())
+    return Applied(
+        factors,
+        {row["network"]: row["repeated"] for row in repeated},
+        {(row["brand"], row["network"]): (row["octets_up"], row["octets_down"]) for row in octets},
     )
-    # Without amounts, since nearly every row is its own group: Spark would move and add up those of each.
-    subscriptions_of = estimated.select(*_OF_FACTOR, "subscription_key").distinct().groupBy(*_OF_FACTOR)
-    components_of = estimated.select("network", "component", *_OF_COMPONENT).distinct().groupBy("network")
-    distinct = F.count("*").alias("distinct")
-    counted = subscriptions_of.agg(distinct).unionByName(components_of.agg(distinct), allowMissingColumns=True).collect()
-    subscriptions = {tuple(row[name] for name in _OF_FACTOR): row.distinct for row in counted}
-    factors = [row.asDict() | {"subscriptions": subscriptions[tuple(row[name] for name in _OF_FACTOR)]} for row in sums.collect()]
-    components = {row.network: row.distinct for row in counted if row.component is None}
-    rows = {network: sum(row["components"] for row in factors if row["network"] == network) for network in components}
-    return Applied(factors, {network: rows[network] - number for network, number in components.items()})
+
+
+def _handed(table: Table, columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([handed_on(table.arrow_schema.field(name)) for name in columns])

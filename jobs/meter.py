@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from jobs import sums
 from jobs.legal_calendar import Month, day_starts, microseconds
-from jobs.pieces import PIECES, in_pieces, of_pieces, pieces_for
+from jobs.pieces import ENCODED, PIECES, in_pieces, of_pieces, of_schema, pieces_for
 from jobs.pseudonyms import PSEUDONYM
 from jobs.steps import Steps, Work, are_few, asked, side_by_side
 from jobs.table_rows import TableRows
@@ -30,15 +30,14 @@ OF_ASSIGNMENT = (
 )
 """What is read of an assignment."""
 UNSPECIFIED = "unspecified"
-_ENCODED = pa.dictionary(pa.int32(), pa.string())
 _INSTANT = pa.timestamp("us", "UTC")
-_IDENTIFIER = [("identifier_type", _ENCODED), ("identifier_key", PSEUDONYM)]
-_SUBSCRIPTION = [("subscription_key", PSEUDONYM), *((name, _ENCODED) for name in ("network", "brand", "segment"))]
+_IDENTIFIER = [("identifier_type", ENCODED), ("identifier_key", PSEUDONYM)]
+_SUBSCRIPTION = [("subscription_key", PSEUDONYM), *((name, ENCODED) for name in ("network", "brand", "segment"))]
 _ASSIGNED = pa.schema(
     [
         *_IDENTIFIER,
         *_SUBSCRIPTION,
-        ("access_technology", _ENCODED),
+        ("access_technology", ENCODED),
         ("assigned_from", _INSTANT),
         ("assigned_to", _INSTANT),
         *((name, pa.bool_()) for name in ("has_begun", "is_of_month")),
@@ -50,7 +49,7 @@ LOST = pa.schema([*_IDENTIFIER, ("closed_at", _INSTANT)])
 """Records that are known to be lost: whose, and when they closed, if that is known."""
 _AMOUNTS = [*((name, pa.int64()) for name in ("octets_up", "octets_down", "intervals")), ("is_estimated", pa.bool_())]
 _USED = pa.schema(
-    [("subscription_key", PSEUDONYM), *((name, _ENCODED) for name in ("network", "access_technology", "roaming_zone")), *_AMOUNTS]
+    [("subscription_key", PSEUDONYM), *((name, ENCODED) for name in ("network", "access_technology", "roaming_zone")), *_AMOUNTS]
 )
 """Usage of one who held its identifier; of nobody, without a key."""
 _SUBSCRIBING = pa.schema(
@@ -180,7 +179,7 @@ class Metering:
             if of := of_pieces(batches, _BY_IDENTIFIER):
                 found = {"usage": asked(_ATTRIBUTED, **of, networks=networks), "assignments": asked(_SUBSCRIBING_OF, **of)}
                 for kind, rows in found.items():
-                    yield from in_pieces(kind, _of_schema(rows, _BY_SUBSCRIPTION[kind]), "subscription_key", subscriptions)
+                    yield from in_pieces(kind, of_schema(rows, _BY_SUBSCRIPTION[kind]), "subscription_key", subscriptions)
 
         def of_subscriptions(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             if of := of_pieces(batches, _BY_SUBSCRIPTION):
@@ -188,7 +187,7 @@ class Metering:
 
         usage = sums.by_identifier(self.intervals, changes, identifiers, is_little, processors)
         assignments = self.assignments.mapped(handed_on("assignments", lambda rows: _assigned(rows, month)), PIECES, is_little)
-        lost = self.lost.mapped(handed_on("lost", lambda rows: _of_schema(rows, LOST)), PIECES, is_little)
+        lost = self.lost.mapped(handed_on("lost", lambda rows: of_schema(rows, LOST)), PIECES, is_little)
         pieces = side_by_side(spark, usage, assignments, lost)
         return pieces.then("piece", identifiers, by_holder, PIECES).then("piece", subscriptions, of_subscriptions, schema)
 
@@ -212,7 +211,7 @@ def _assigned(rows: pa.RecordBatch, month: Month) -> pa.Table:
     has_begun = pc.less(rows["assigned_from"], end)
     is_of_month = pc.and_(has_begun, pc.fill_null(pc.greater(rows["assigned_to"], begin), True))
     worked_out = {"has_begun": has_begun, "is_of_month": is_of_month, "days": pa.array(active_days(rows, month))}
-    return _of_schema({name: rows[name] for name in OF_ASSIGNMENT} | worked_out, _ASSIGNED)
+    return of_schema({name: rows[name] for name in OF_ASSIGNMENT} | worked_out, _ASSIGNED)
 
 
 def active_days(rows: pa.RecordBatch, month: Month) -> npt.NDArray[np.int64]:
@@ -228,12 +227,3 @@ def active_days(rows: pa.RecordBatch, month: Month) -> npt.NDArray[np.int64]:
     begun, ended = (np.searchsorted(starts, instants, side="right").astype(np.int64) for instants in (first, last))
     one = np.int64(1)
     return np.where(first <= last, (one << ended) - (one << np.maximum(begun - 1, 0)), 0)
-
-
-def _of_schema(rows: pa.RecordBatch | pa.Table | Mapping[str, pa.Array], schema: pa.Schema) -> pa.Table:
-    """Columns in the types of a schema, texts encoded."""
-    columns = []
-    for of in schema:
-        is_plain = pa.types.is_dictionary(of.type) and not pa.types.is_dictionary(rows[of.name].type)
-        columns.append(pc.dictionary_encode(rows[of.name]) if is_plain else rows[of.name].cast(of.type))
-    return pa.table(columns, schema=schema)

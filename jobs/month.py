@@ -27,6 +27,7 @@ from jobs.conflicts import settled, some_superseded
 from jobs.counts import write_judged
 from jobs.data_files import FOUND
 from jobs.estimate import UNITS, of_one, parts
+from jobs.grouped import distinct
 from jobs.holders import Assignments, lasting_into, require_one_holder
 from jobs.lake import EmptyMonthError, Lake, Part, Told, in_month, judged_files, meets, redacted
 from jobs.legal_calendar import Month, month_number, months_before
@@ -35,7 +36,7 @@ from jobs.meter import OF_ASSIGNMENT, Metered, Metering, added_up
 from jobs.pseudonyms import IDENTIFIER_KEY
 from jobs.run import Refused
 from jobs.sums import OF_INTERVAL
-from jobs.table_rows import POSITION, OfFiles, OfFrame, TableRows, but_for, files_of
+from jobs.table_rows import POSITION, OfFiles, OfFrame, TableRows, but_for, files_of, files_where
 from jobs.workplace import Workplace
 from schemas.source import CounterSource
 from schemas.table import Table
@@ -248,12 +249,15 @@ def estimate_month(workplace: Workplace, usage_month: date) -> int:
     lake, revision = workplace.lake, ledger.next_revision(workplace.lake, usage_month)
     subscribed = lake.read(SUBSCRIBED, in_month(usage_month, revision=revision))
     metered = lake.read(METERED, in_month(usage_month, revision=revision))
-    known = subscribed.select("batch_cutoff", "brand").distinct().collect()
-    of_usage = metered.agg(F.min("batch_cutoff"), F.max("batch_cutoff")).collect()[0]
-    cutoffs = {row.batch_cutoff for row in known} | {*of_usage}
+    of_revision = in_month(usage_month, revision=revision)
+    known, of_usage = (
+        distinct(OfFiles(lake, [files_where(lake, table, of_revision)], columns), columns)
+        for table, columns in ((SUBSCRIBED, ("batch_cutoff", "brand")), (METERED, ("batch_cutoff",)))
+    )
+    cutoffs = {row["batch_cutoff"] for row in (*known, *of_usage)}
     if len(cutoffs) != 1:
         raise Refused(f"{usage_month:%Y-%m} is metered up to {len(cutoffs)} different batches: run meter first")
-    found = factors_of(workplace, usage_month, {row.brand for row in known})
+    found = factors_of(workplace, usage_month, {row["brand"] for row in known})
     applied, (cutoff,) = factors_id(found), cutoffs
     rows = [asdict(factor) | {_NUMBER: number} for number, factor in enumerate(found)]
     factors = lake.spark.createDataFrame(pa.Table.from_pylist(rows, FACTORS.arrow_schema.append(pa.field(_NUMBER, pa.int32()))))

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc
 
 from jobs.pseudonyms import PSEUDONYM, beginnings
 
+ENCODED = pa.dictionary(pa.int32(), pa.string())
+"""Few texts, as numbers into a dictionary."""
 PIECES = pa.schema([("piece", pa.int32()), ("kind", pa.string()), ("rows", pa.binary())])
 """Rows of some kind, in the stream format of Arrow's IPC."""
 _PIECE_ROWS = 1 << 20
@@ -51,14 +54,41 @@ def in_pieces(kind: str, rows: pa.Table, key: str, count: int) -> Iterator[pa.Re
     yield pa.RecordBatch.from_pylist(found, PIECES)
 
 
+def in_one(kind: str, rows: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Rows as one value, in the first piece."""
+    yield pa.RecordBatch.from_pylist([{"piece": 0, "kind": kind, "rows": _serialised(rows)}], PIECES)
+
+
+def tables_of(batches: Iterable[pa.RecordBatch], kinds: Iterable[str]) -> dict[str, list[pa.Table]]:
+    """The rows of pieces of each kind, as they were handed on."""
+    found: dict[str, list[pa.Table]] = {kind: [] for kind in kinds}
+    for of in (row for batch in batches for row in batch.to_pylist()):
+        if of["kind"] in found:
+            found[of["kind"]].append(pa.ipc.open_stream(of["rows"]).read_all())
+    return found
+
+
 def of_pieces(batches: Iterable[pa.RecordBatch], schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Table] | None:
     """The rows of pieces by kind, each of its schema; None without any."""
-    found: dict[str, list[pa.Table]] = {kind: [] for kind in schemas}
-    for of in (row for batch in batches for row in batch.to_pylist()):
-        found[of["kind"]].append(pa.ipc.open_stream(of["rows"]).read_all())
+    found = tables_of(batches, schemas)
     if not any(found.values()):
         return None
     return {kind: pa.concat_tables([schemas[kind].empty_table(), *tables]).unify_dictionaries() for kind, tables in found.items()}
+
+
+def handed_on(field: pa.Field) -> pa.Field:
+    """A column of a table as it travels: keys are pseudonyms, texts encoded."""
+    kinds = {pa.binary(): PSEUDONYM, pa.string(): ENCODED}
+    return pa.field(field.name, kinds.get(field.type, field.type))
+
+
+def of_schema(rows: pa.RecordBatch | pa.Table | Mapping[str, pa.Array], schema: pa.Schema) -> pa.Table:
+    """Columns in the types of a schema, texts encoded."""
+    columns = []
+    for of in schema:
+        is_plain = pa.types.is_dictionary(of.type) and not pa.types.is_dictionary(rows[of.name].type)
+        columns.append(pc.dictionary_encode(rows[of.name]) if is_plain else rows[of.name].cast(of.type))
+    return pa.table(columns, schema=schema)
 
 
 def _serialised(rows: pa.Table) -> bytes:

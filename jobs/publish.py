@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, localcontext
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from factors.expression import DECIMAL_GIGABYTE
 from factors.registry import method_text
 from jobs import ledger, serving
+from jobs.counts import write_judged
 from jobs.data_files import FOUND, DataFile, TableWriter, data_file_batches
 from jobs.difference import corrections, total
-from jobs.lake import Lake, in_month
+from jobs.grouped import Amounts, added_up, distinct, sums_of, together
+from jobs.lake import Lake, in_month, judged_files, redacted
+from jobs.pieces import PIECES, handed_on, in_one, tables_of
 from jobs.postgres import connect
 from jobs.row_hashes import hashes
 from jobs.run import Refused, code_version, lock_hash
 from jobs.serving_schema import BESIDE, prepare
-from jobs.steps import are_few, begin
+from jobs.steps import Steps, are_few, asked, begin
+from jobs.table_rows import OfFiles, TableRows, files_where, meet
 from jobs.verify import estimated_state, latest_verdict
 from jobs.workplace import Workplace
 from schemas.table import Table
@@ -46,7 +51,39 @@ FIRST_PUBLICATION = "first publication"
 _NATIONAL = "all"
 _COUNTED = ("data_volume_bytes", "data_volume_gb_displayed", "footprint_gco2e_displayed")
 _SUMMED = (*_COUNTED, "footprint_gco2e")
+_CELLS: Amounts = {"subscriptions": ("sum", "1"), **{name: ("sum", name) for name in _SUMMED}}
 _OF_SUBSCRIPTION = ("network", "brand", "factor_set", "method_id")
+OF_COMPONENT = (
+    *("subscription_key", "component", *_OF_SUBSCRIPTION),
+    *("quantity", "gco2e", "gco2e_low", "gco2e_high", "is_estimated", "is_national_default"),
+)
+"""What is read of a component."""
+OF_SUBSCRIBED = ("subscription_key", "segment")
+_COMPONENTS, _SUBSCRIBED = (
+    pa.schema([handed_on(table.arrow_schema.field(name)) for name in columns])
+    for table, columns in ((ESTIMATED, OF_COMPONENT), (SUBSCRIBED, OF_SUBSCRIBED))
+)
+# All components of a subscription have network, brand, set and method in common. An interval of some of them would be too narrow.
+# Sorted keys load into PostgreSQL's index about twice as fast.
+_COMPOSED = f"""
+    SELECT lower(hex(subscription_key)) AS subscription_key, {", ".join(_OF_SUBSCRIPTION)}, octets AS data_volume_bytes,
+        CAST(round(gigabytes, 0) AS BIGINT) AS data_volume_gb_displayed, is_estimated, is_national_default, volume_gco2e,
+        subscription_gco2e, footprint_gco2e, footprint_gco2e_low, footprint_gco2e_high,
+        CAST(round(footprint_gco2e, 0) AS BIGINT) AS footprint_gco2e_displayed, segment
+    FROM (
+        SELECT subscription_key, {", ".join(_OF_SUBSCRIPTION)},
+            CAST(coalesce(sum(quantity) FILTER (component = 'volume'), 0) * {DECIMAL_GIGABYTE} AS BIGINT) AS octets,
+            coalesce(sum(quantity) FILTER (component = 'volume'), 0) AS gigabytes,
+            bool_or(is_estimated) AS is_estimated, bool_or(is_national_default) AS is_national_default,
+            CAST(coalesce(sum(gco2e) FILTER (component = 'volume'), 0) AS DECIMAL(24, 12)) AS volume_gco2e,
+            CAST(coalesce(sum(gco2e) FILTER (component <> 'volume'), 0) AS DECIMAL(24, 12)) AS subscription_gco2e,
+            CAST(sum(gco2e) AS DECIMAL(24, 12)) AS footprint_gco2e,
+            CAST(CASE WHEN count(gco2e_low) = count(*) THEN sum(gco2e_low) END AS DECIMAL(24, 12)) AS footprint_gco2e_low,
+            CAST(CASE WHEN count(gco2e_high) = count(*) THEN sum(gco2e_high) END AS DECIMAL(24, 12)) AS footprint_gco2e_high
+        FROM components GROUP BY ALL
+    ) LEFT JOIN subscribed USING (subscription_key)
+    ORDER BY subscription_key
+"""
 
 
 @dataclass(frozen=True)
@@ -76,45 +113,42 @@ def publish_month(workplace: Workplace, usage_month: date) -> Row:
     return current
 
 
-def compose(estimated: DataFrame, revision: int, publication_id: int) -> DataFrame:
-    """One row per subscription and month from its components, with the decree's display.
+def compose(
+    spark: SparkSession,
+    estimated: TableRows,
+    subscribed: TableRows,
+    told: Callable[[pa.Table], Iterable[pa.RecordBatch]],
+    schema: pa.Schema,
+) -> Steps:
+    """One row per subscription from its components, with the decree's display, and what is told of some of them at a time.
 
     Volume and grams are rounded half up to the unit, each from its unrounded value (decree 2021-1732; method reference §2.2).
 
     Args:
-        estimated: rows of ``estimated`` of one month.
-        revision: revision of the month.
-        publication_id: publication the rows belong to.
-
-    Returns:
-        Rows of ``published``.
+        spark: the session.
+        estimated: rows of ``estimated`` of one revision, columns OF_COMPONENT.
+        subscribed: rows of ``subscribed`` of the same revision, columns OF_SUBSCRIBED.
+        told: of rows sorted by their key, with the columns of PUBLISHED but for what all of a publication have, and ``segment``.
+        schema: of what is told.
     """
-    is_volume = F.col("component") == "volume"
-    gigabytes = F.sum(F.when(is_volume, F.col("quantity")).otherwise(F.lit(Decimal(0))))
-    grams = {
-        "volume_gco2e": F.sum(F.when(is_volume, F.col("gco2e")).otherwise(F.lit(Decimal(0)))),
-        "subscription_gco2e": F.sum(F.when(is_volume, F.lit(Decimal(0))).otherwise(F.col("gco2e"))),
-        "footprint_gco2e": F.sum("gco2e"),
-        "footprint_gco2e_low": _sum_if_complete("gco2e_low"),
-        "footprint_gco2e_high": _sum_if_complete("gco2e_high"),
-    }
-    # All components of a subscription have these in common. As keys, since Spark sorts to take the maximum of a text.
-    rows = estimated.groupBy("subscription_key", "usage_month", *_OF_SUBSCRIPTION).agg(
-        (gigabytes * F.lit(Decimal(DECIMAL_GIGABYTE))).cast("bigint").alias("data_volume_bytes"),
-        gigabytes.alias("gigabytes"),
-        F.bool_or("is_estimated").alias("is_estimated"),
-        F.bool_or("is_national_default").alias("is_national_default"),
-        *[amount.cast("decimal(24,12)").alias(name) for name, amount in grams.items()],
+    tables = {"components": (estimated, _COMPONENTS), "subscribed": (subscribed, _SUBSCRIBED)}
+
+    def composed(**of: pa.Table) -> Iterable[pa.RecordBatch]:
+        return told(asked(_COMPOSED, **of))
+
+    return meet(spark, "subscription_key", tables, composed, schema)
+
+
+def composed_of(
+    lake: Lake, usage_month: date, revision: int, told: Callable[[pa.Table], Iterable[pa.RecordBatch]], schema: pa.Schema
+) -> Steps:
+    """As ``compose``, of a revision that is estimated."""
+    of_revision = in_month(usage_month, revision=revision)
+    estimated, subscribed = (
+        OfFiles(lake, [files_where(lake, table, of_revision)], columns)
+        for table, columns in ((ESTIMATED, OF_COMPONENT), (SUBSCRIBED, OF_SUBSCRIBED))
     )
-    return rows.withColumns(
-        {
-            "subscription_key": F.lower(F.hex("subscription_key")),
-            "data_volume_gb_displayed": F.round("gigabytes", 0).cast("bigint"),
-            "footprint_gco2e_displayed": F.round("footprint_gco2e", 0).cast("bigint"),
-            "revision": F.lit(revision),
-            "publication_id": F.lit(publication_id).cast("bigint"),
-        }
-    ).select(*PUBLISHED.names)
+    return compose(lake.spark, estimated, subscribed, told, schema)
 
 
 def project(workplace: Workplace) -> set[date]:
@@ -168,29 +202,49 @@ def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
         raise Refused(f"{usage_month:%Y-%m} has no passed verdict on what is estimated now: run verify")
     _require_own_copy(workplace)
     number = ledger.next_publication_id(lake)
-    estimated = lake.read(ESTIMATED, in_month(usage_month, revision=state["revision"]))
-    # Sorted keys load into PostgreSQL's index about twice as fast.
-    lake.append(REVISIONS, compose(estimated, state["revision"], number).sortWithinPartitions("subscription_key"), number)
+    cells = _append(lake, usage_month, state["revision"], number)
     with _served_meanwhile(workplace, usage_month, number) as served:
-        publication = _publication(workplace, usage_month, number, cause, verdict, state)
+        publication = _publication(workplace, usage_month, number, cause, verdict, state, cells)
         lake.append_rows(PUBLICATIONS, [publication], number)
         served.set_result(None)
 
 
+def _append(lake: Lake, usage_month: date, revision: int, number: int) -> list[dict[str, Any]]:
+    """Append the rows of a publication to ``revisions``. Return their sums by what totals are told of."""
+    of_all = {"usage_month": usage_month, "revision": revision, "publication_id": number}
+    write, query = partial(write_judged, REVISIONS, lake.path(REVISIONS), of_all), sums_of(TOTALS_BY, _CELLS)
+
+    def told(rows: pa.Table) -> Iterator[pa.RecordBatch]:
+        yield from in_one("cells", asked(query, rows=rows))
+        yield from in_one("files", pa.table({"found": [json.dumps(write(rows.drop_columns(["segment"])))]}))
+
+    with redacted(REVISIONS):
+        found = composed_of(lake, usage_month, revision, told, PIECES).rows()
+    files = tables_of(found.to_batches(), ["files"])["files"]
+    lake.commit(REVISIONS, judged_files(REVISIONS, [json.loads(of["found"][0].as_py()) for of in files]), number)
+    return together(found, TOTALS_BY, _CELLS, "cells")
+
+
 def _publication(
-    workplace: Workplace, usage_month: date, number: int, cause: Cause, verdict: Row, state: Mapping[str, Any]
+    workplace: Workplace,
+    usage_month: date,
+    number: int,
+    cause: Cause,
+    verdict: Row,
+    state: Mapping[str, Any],
+    cells: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The row of the ledger for rows that are in ``revisions``; what it is beside is written. Raises Refused as ``commit``."""
     lake = workplace.lake
     rows = _rows_of(lake, REVISIONS, usage_month, number)
     of = {"publication_id": number, "usage_month": usage_month, "revision": state["revision"]}
-    totals = totals_of(rows, lake.read(SUBSCRIBED, in_month(usage_month, revision=state["revision"])))
+    totals = totals_of(cells)
     lake.append_rows(PUBLISHED_TOTALS, [{**of, **row} for row in totals], number)
     previous = cause.restated
     if previous is not None:
         lake.append_rows(RESTATEMENTS, [{**of, **row} for row in cause.differences], number)
-        before = _rows_of(lake, REVISIONS, usage_month, previous.publication_id)
-        told = corrections(before, rows, cause.reason, workplace.settings.materiality_gco2e)
+        before, now = (_frame_of(lake, usage_month, of_publication) for of_publication in (previous.publication_id, number))
+        told = corrections(before, now, cause.reason, workplace.settings.materiality_gco2e)
         lake.append(CORRECTIONS, told.sortWithinPartitions("subscription_key"), number)
     publication = {
         "publication_id": number,
@@ -249,24 +303,19 @@ def _served_meanwhile(workplace: Workplace, usage_month: date, number: int) -> I
             in_ledger.cancel()  # unless it was told
 
 
-def totals_of(rows: DataFrame, subscribed: DataFrame) -> list[dict[str, Any]]:
+def totals_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Sums of rows in all and by network, brand and segment, with what display rounding adds to each.
 
     Args:
-        rows: rows of ``published`` of one publication.
-        subscribed: rows of ``subscribed`` of the same revision, which have the segment.
+        cells: ``subscriptions``, octets and grams of rows of ``published``, and those displayed, by TOTALS_BY.
 
     Returns:
         Columns of ``published_totals`` but those that name the publication; sorted.
     """
-    segments = subscribed.select(F.lower(F.hex("subscription_key")).alias("subscription_key"), "segment")
-    sums = [F.sum(F.col(name).cast("decimal(20,0)") if name in _COUNTED else F.col(name)).alias(name) for name in _SUMMED]
-    cells = rows.join(segments, "subscription_key", "left").groupBy(*TOTALS_BY)
-    found = cells.agg(F.count("*").alias("subscriptions"), *sums).collect()
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     with localcontext() as exact:
         exact.prec = 60
-        for cell in found:
+        for cell in cells:
             for grouped_by in (_NATIONAL, *TOTALS_BY):
                 name = _NATIONAL if grouped_by == _NATIONAL else cell[grouped_by]
                 group = groups.setdefault((grouped_by, name), dict.fromkeys(("subscriptions", *_SUMMED), Decimal(0)))
@@ -295,29 +344,28 @@ def require_sums(totals: Sequence[Mapping[str, Any]], publication: Mapping[str, 
             raise ArithmeticError(f"{publication['usage_month']:%Y-%m}: sums by {grouped_by} are not the sums of its rows")
 
 
-def _totals(rows: DataFrame) -> dict[str, Any]:
-    row = rows.agg(
-        F.count("*").alias("subscriptions"),
-        F.coalesce(F.sum("data_volume_bytes"), F.lit(0)).alias("data_volume_bytes"),
-        F.coalesce(F.sum("footprint_gco2e"), F.lit(0)).cast("decimal(38,12)").alias("footprint_gco2e"),
-        F.array_join(F.sort_array(F.collect_set("factor_set")), ", ").alias("factor_sets"),
-    ).collect()[0]
-    return row.asDict()
-
-
-def _sum_if_complete(column: str) -> Any:
-    """The sum, or null where a component has no value: a partial interval would be too narrow."""
-    return F.when(F.count(column) == F.count("*"), F.sum(column))
+def _totals(rows: TableRows) -> dict[str, Any]:
+    amounts = {"subscriptions": ("sum", "1"), **{name: ("sum", name) for name in ("data_volume_bytes", "footprint_gco2e")}}
+    found = added_up(rows, ["factor_set"], amounts)
+    with localcontext() as exact:
+        exact.prec = 60
+        sums = {name: sum(row[name] for row in found) for name in amounts}
+    return sums | {"factor_sets": ", ".join(sorted(row["factor_set"] for row in found))}
 
 
 def _projected_id(workplace: Workplace, usage_month: date) -> int | None:
-    month = workplace.lake.read(PUBLISHED, in_month(usage_month))
-    ids = [row.publication_id for row in month.select("publication_id").distinct().collect()]
+    rows = OfFiles(workplace.lake, [files_where(workplace.lake, PUBLISHED, in_month(usage_month))], ["publication_id"])
+    ids = [row["publication_id"] for row in distinct(rows, ["publication_id"])]
     return ids[0] if len(ids) == 1 else None
 
 
-def _rows_of(lake: Lake, table: Table, usage_month: date, publication_id: int) -> DataFrame:
-    return lake.read(table, in_month(usage_month)).where(F.col("publication_id") == publication_id)
+def _rows_of(lake: Lake, table: Table, usage_month: date, publication_id: int) -> OfFiles:
+    """The rows of a publication, straight from the data files of a table."""
+    return OfFiles(lake, [files_where(lake, table, in_month(usage_month, publication_id=publication_id))], table.names)
+
+
+def _frame_of(lake: Lake, usage_month: date, publication_id: int) -> DataFrame:
+    return lake.read(REVISIONS, in_month(usage_month)).where(F.col("publication_id") == publication_id)
 
 
 def _serve(workplace: Workplace, erased: set[date]) -> set[date]:
@@ -357,13 +405,12 @@ def _beside(lake: Lake, table: Table, publication: Row) -> list[dict[str, Any]]:
 
 def _method_texts(workplace: Workplace, publication: Row) -> dict[tuple[str, str], str]:
     rows = _rows_of(workplace.lake, REVISIONS, publication.usage_month, publication.publication_id)
-    methods = [row.method_id for row in rows.select("method_id").distinct().collect()]
+    methods = [row["method_id"] for row in distinct(rows.of_columns(["method_id"]), ["method_id"])]
     folder = workplace.settings.factors
     return {(method, language): method_text(folder, method, language) for method in methods for language in ("fr", "en")}
 
 
 def _arrow_rows(lake: Lake, table: Table, usage_month: date, publication_id: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a publication straight from the data files of a table, in flat memory."""
-    for path in lake.paths(table, in_month(usage_month, publication_id=publication_id)):
-        for rows in data_file_batches(lake.path(table), path, table):
-            yield rows.filter(pc.equal(rows["publication_id"], publication_id))
+    """The rows of a publication in flat memory."""
+    for rows in _rows_of(lake, table, usage_month, publication_id).batches():
+        yield rows.cast(table.arrow_schema)

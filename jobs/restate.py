@@ -9,30 +9,32 @@ nothing of it counts, and from then on only the projections are brought up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs import ledger
 from jobs.batches import AsOf, withdrawn_between
 from jobs.conflicts import settled
+from jobs.data_files import rows_of
 from jobs.difference import Moved, split
 from jobs.estimate import estimate
 from jobs.lake import in_month
 from jobs.meter import HELD, LOST, Metered, Metering
 from jobs.month import assignments_of, estimate_month, meter_month
-from jobs.publish import Cause, commit, compose, project
-from jobs.row_hashes import hashes
+from jobs.publish import Cause, commit, composed_of, project
+from jobs.row_hashes import DIGESTS, digests, hashed_up
 from jobs.run import Refused
 from jobs.sums import OF_INTERVAL
 from jobs.table_rows import OfFiles, OfFrame
 from jobs.verify import verify_month
 from jobs.workplace import Workplace
-from schemas.tables import ACCEPTED, DELTAS, ESTIMATED, FACTORS, METERED, SUBSCRIBED
+from schemas.tables import ACCEPTED, DELTAS, ESTIMATED, FACTORS, METERED, PUBLISHED, SUBSCRIBED
 
 _CONTENT = tuple(name for name in OF_INTERVAL if name not in ("month_part", "is_estimated"))
 """What an interval says, wherever it was read: the same record delivered anew is the same."""
@@ -196,7 +198,11 @@ def _restatable(workplace: Workplace, usage_month: date) -> Row:
 
 def _is_as_published(workplace: Workplace, previous: Row) -> bool:
     """The next revision has the rows of the one published."""
-    number = previous.revision + 1
-    estimated = workplace.lake.read(ESTIMATED, in_month(previous.usage_month, revision=number))
-    rows: Mapping[str, str] = hashes(compose(estimated, previous.revision, previous.publication_id))
-    return rows["rows_hash"] == str(previous.rows_hash)
+    of_all = {"usage_month": previous.usage_month, "revision": previous.revision, "publication_id": previous.publication_id}
+
+    def told(rows: pa.Table) -> Iterator[pa.RecordBatch]:
+        columns = {name: rows[name].combine_chunks() for name in rows.column_names}
+        return digests([rows_of(PUBLISHED, columns | of_all)])
+
+    steps = composed_of(workplace.lake, previous.usage_month, previous.revision + 1, told, DIGESTS)
+    return hashed_up(steps)["rows_hash"] == str(previous.rows_hash)

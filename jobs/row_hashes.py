@@ -15,38 +15,46 @@ from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
-from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.steps import Steps, are_few
+from jobs.table_rows import TableRows
+from schemas.tables import PUBLISHED
 
 _NOT_FIGURES = ("subscription_key", "revision", "publication_id")
+_COLUMNS = {"rows_hash": PUBLISHED.names, "figures_hash": [name for name in PUBLISHED.names if name not in _NOT_FIGURES]}
 _DIGEST = hashlib.sha256().digest_size
 _DIGITS = 3
 """Hexadecimal digits of a row's hash that choose its bucket: 4,096 buckets keep each small for tens of millions of rows."""
-_GATHERED = pa.schema([("name", pa.string()), ("first", pa.int32()), ("digests", pa.binary())])
-"""Hashes of rows one after the other, by the first octet of each."""
+_FIRST = 16
+DIGESTS = pa.schema([("name", pa.string()), ("first", pa.int32()), ("digests", pa.binary())])
+"""Hashes of rows one after the other, by the first hexadecimal digit of each."""
 _BUCKETS = pa.schema([(name, pa.string()) for name in ("name", "bucket", "bucket_hash")])
 
 
-def hashes(rows: DataFrame) -> dict[str, str]:
-    """SHA-256 of the sorted rows.
+def hashes(rows: TableRows) -> dict[str, str]:
+    """SHA-256 of the sorted rows of ``published``.
 
     Returns:
         ``rows_hash``, of whole rows, and ``figures_hash``, without keys, revision and publication: equal figures, equal hash.
     """
-    columns = {"rows_hash": rows.columns, "figures_hash": [name for name in rows.columns if name not in _NOT_FIGURES]}
+    return hashed_up(rows.mapped(digests, DIGESTS, are_few(rows.counts)))
 
-    def of_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        digests: dict[str, list[bytes]] = {name: [] for name in columns}
-        for batch in batches:
-            written = {name: _written(batch.column(name)) for name in batch.schema.names}
-            for name, chosen in columns.items():
-                digests[name].append(_digests([written[column] for column in chosen]))
-        yield pa.RecordBatch.from_pylist([row for name in columns for row in _gathered(name, digests[name])], _GATHERED)
 
-    gathered = rows.mapInArrow(of_rows, from_arrow_schema(_GATHERED)).repartition("first")
-    buckets = gathered.mapInArrow(_hashed_up, from_arrow_schema(_BUCKETS))
-    found = sorted((row.name, row.bucket, row.bucket_hash) for row in buckets.collect())
-    together = {name: "".join(bucket_hash for of, _, bucket_hash in found if of == name) for name in columns}
+def digests(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Hashes of rows with the columns of PUBLISHED, as rows of DIGESTS, for ``hashed_up``."""
+    found: dict[str, list[bytes]] = {name: [] for name in _COLUMNS}
+    for batch in batches:
+        written = {name: _written(batch[name]) for name in PUBLISHED.names}
+        for name, chosen in _COLUMNS.items():
+            found[name].append(_digests([written[column] for column in chosen]))
+    yield pa.RecordBatch.from_pylist([row for name, of in found.items() for row in _gathered(name, of)], DIGESTS)
+
+
+def hashed_up(steps: Steps) -> dict[str, str]:
+    """What ``hashes`` returns, from the hashes of rows."""
+    buckets = steps.then("first", _FIRST, _hashed_up, _BUCKETS).rows().to_pylist()
+    found = sorted((row["name"], row["bucket"], row["bucket_hash"]) for row in buckets)
+    together = {name: "".join(bucket_hash for of, _, bucket_hash in found if of == name) for name in _COLUMNS}
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in together.items()}
 
 
@@ -72,8 +80,9 @@ def _digests(texts: Sequence[pa.StringArray]) -> bytes:
 
 def _gathered(name: str, digests: Sequence[bytes]) -> Iterator[Mapping[str, object]]:
     octets = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _DIGEST)
-    for first in np.unique(octets[:, 0]):
-        yield {"name": name, "first": int(first), "digests": octets[octets[:, 0] == first].tobytes()}
+    firsts = octets[:, 0] // _FIRST
+    for first in np.unique(firsts):
+        yield {"name": name, "first": int(first), "digests": octets[firsts == first].tobytes()}
 
 
 def _hashed_up(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -7,19 +7,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date
 
-from pyspark.sql import functions as F
-
 from jobs import ledger
 from jobs.batches import AsOf
 from jobs.completeness import files_of_month, gaps_of_month
+from jobs.grouped import Amounts, added_up
 from jobs.lake import in_month
 from jobs.land import read_deliveries, sequence_gaps
+from jobs.repeats import DUPLICATE
 from jobs.report import place
 from jobs.run import revision_name
+from jobs.table_rows import OfFiles, files_of, files_where
 from jobs.verify import latest_verdict, verdict_of
 from jobs.workplace import Workplace
 from schemas.tables import PUBLISHED, REJECTED
 
+_COUNT: Amounts = {"count": ("sum", "1")}
+_PUBLISHED: Amounts = {
+    **_COUNT,
+    "octets": ("sum", "data_volume_bytes"),
+    "gco2e": ("sum", "footprint_gco2e"),
+    "estimated": ("sum", "CASE WHEN is_estimated THEN 1 ELSE 0 END"),
+}
 Lines = Iterator[tuple[str, str]]
 _GAPS = 5
 """Network elements with the most missing records that are named."""
@@ -47,10 +55,12 @@ def _received(workplace: Workplace, usage_month: date) -> Lines:
     rows = [row for row in files_of_month(now, month) if row.source in workplace.networks]
     for name in ("received", "accepted", "duplicate"):
         yield f"records {name}", f"{sum(row[f'records_{name}'] for row in rows):,}"
-    numbers = [row.file_number for row in rows]
-    reasons = now.rows(REJECTED).where(F.col("reason") != "duplicate")
-    by_reason = reasons.where(F.col("file_number").isin(numbers)).groupBy("reason").count().collect()
-    yield "  rejected", _by_reason({row.reason: row["count"] for row in by_reason})
+    rejected = added_up(OfFiles(lake, [files_of(now, REJECTED)], ["reason", "file_number"]), ("reason", "file_number"), _COUNT)
+    of_month, by_reason = {row.file_number for row in rows}, Counter[str]()
+    for found in rejected:
+        if found["reason"] != DUPLICATE and found["file_number"] in of_month:
+            by_reason[found["reason"]] += found["count"]
+    yield "  rejected", _by_reason(by_reason)
     out_of_scope: Counter[str] = Counter()
     for row in rows:
         out_of_scope.update(json.loads(row.out_of_scope_reasons))
@@ -67,22 +77,14 @@ def _published(workplace: Workplace, usage_month: date) -> Lines:
     lake = workplace.lake
     publication = ledger.current(lake, usage_month)
     verdict = verdict_of(workplace, publication) if publication else latest_verdict(workplace, usage_month)
-    rows = (
-        lake.read(PUBLISHED, in_month(usage_month))
-        .groupBy("network")
-        .agg(
-            F.count("*").alias("subscriptions"),
-            F.sum("data_volume_bytes").alias("octets"),
-            F.sum("footprint_gco2e").alias("gco2e"),
-            F.count_if("is_estimated").alias("estimated"),
-        )
-    )
-    for row in sorted(rows.collect(), key=lambda row: str(row.network)):
-        grams, gigabytes = float(row.gco2e), row.octets / 1e9
+    columns = ["network", "data_volume_bytes", "footprint_gco2e", "is_estimated"]
+    published = OfFiles(lake, [files_where(lake, PUBLISHED, in_month(usage_month))], columns)
+    for row in sorted(added_up(published, ["network"], _PUBLISHED), key=lambda row: str(row["network"])):
+        grams, gigabytes = float(row["gco2e"]), row["octets"] / 1e9
         yield (
-            row.network,
-            f"{row.subscriptions:,} subscriptions, {gigabytes:,.1f} GB, {grams / 1e6:,.3f} tCO2e, "
-            f"{row.estimated:,} with estimated data",
+            row["network"],
+            f"{row['count']:,} subscriptions, {gigabytes:,.1f} GB, {grams / 1e6:,.3f} tCO2e, "
+            f"{row['estimated']:,} with estimated data",
         )
     if verdict is None:
         yield "verdict", "not judged yet"

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.legal_calendar import microseconds
-from jobs.pieces import PIECES, in_pieces
+from jobs.pieces import ENCODED, PIECES, in_pieces
 from jobs.pseudonyms import PSEUDONYM, beginnings
 from jobs.steps import GROUP_ROWS, Steps
 from jobs.table_rows import TableRows
@@ -31,10 +31,9 @@ USAGE = "usage"
 """Kind of the pieces that have sums."""
 _TEXTS = ("identifier_type", "source", "access_technology", "roaming_zone")
 """What sums are told apart by beside identifier and holder; few different ones, which are numbered."""
-_ENCODED = pa.dictionary(pa.int32(), pa.string())
 _INSTANT = pa.timestamp("us", "UTC")
 _AMOUNTS = [*((name, pa.int64()) for name in ("octets_up", "octets_down", "intervals")), ("is_estimated", pa.bool_())]
-SUMS = pa.schema([("identifier_key", PSEUDONYM), ("held_at", _INSTANT), *_AMOUNTS, *((name, _ENCODED) for name in _TEXTS)])
+SUMS = pa.schema([("identifier_key", PSEUDONYM), ("held_at", _INSTANT), *_AMOUNTS, *((name, ENCODED) for name in _TEXTS)])
 """Sums per identifier, texts and ``held_at``: an instant at which the identifier had the holder of each interval's close."""
 _SUM = pa.schema([("identifier_key", PSEUDONYM), ("texts", pa.int32()), ("held_at", pa.int64()), *_AMOUNTS])
 """A sum while it is worked on: its texts by a number, its instant in microseconds."""

@@ -7,14 +7,14 @@ than all that is done with it there, and what Spark itself does with every row i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.batches import AsOf
@@ -22,7 +22,8 @@ from jobs.data_files import data_file_batches
 from jobs.delta_log import ANY, Where
 from jobs.key_beginnings import Sought
 from jobs.lake import Lake, meeting
-from jobs.steps import GROUP_ROWS, InTasks, Steps, Work, begin, in_groups
+from jobs.pieces import PIECES, in_pieces, of_pieces, of_schema, pieces_for
+from jobs.steps import GROUP_ROWS, InTasks, Steps, Work, are_few, begin, in_groups, side_by_side
 from schemas.table import Table
 
 POSITION = ("file_number", "record_ordinal")
@@ -120,6 +121,16 @@ class OfFiles:
         """As TableRows.counts."""
         return [rows for of in self.tables for rows in of.rows_of.values()]
 
+    def of_columns(self, columns: Sequence[str]) -> OfFiles:
+        """Other columns of the same rows."""
+        return replace(self, columns=columns)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows on the driver, some at a time."""
+        for of in self.tables:
+            for path in of.rows_of:
+                yield from of.rows(self.lake.path(of.table), path, self.columns)
+
     def mapped(self, work: Work, schema: pa.Schema, is_little: bool, in_tasks: int = GROUP_ROWS) -> Steps:
         """As TableRows.mapped."""
         files = [(of, self.lake.path(of.table), path) for of in self.tables for path in of.rows_of]
@@ -132,25 +143,71 @@ class OfFiles:
         return begin(self.lake.spark, is_little, len(groups), lambda group: work(read(group)), schema)
 
 
-def files_of(counted: AsOf, table: Table, where: Where = ANY, judged_by: Sequence[str] = (), also: Counting = _every) -> Files:
-    """Data files of a table with the rows that count as of a batch, if it has batches, and meet a condition as of ``Lake.read``.
+def files_where(lake: Lake, table: Table, where: Where, judged_by: Sequence[str] = (), also: Counting = _every) -> Files:
+    """Data files of a table with the rows that meet a condition as of ``Lake.read``.
 
     Args:
-        counted: the lake as of a batch.
+        lake: the lake.
         table: the table.
         where: what rows have in some columns.
         judged_by: columns that ``also`` asks for.
         also: which of these rows count.
     """
-    visible = counted.visible if "batch" in table.names else None
     within = {name: wanted for name, wanted in where.items() if name not in table.partitioned_by}
-    columns = [*(("batch", "file_number") if visible else ()), *within, *judged_by]
 
     def counting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-        counts = meeting(rows, within) & also(rows)
-        return counts if visible is None else counts & visible.rows(rows)
+        return meeting(rows, within) & also(rows)
 
-    return Files(table, counted.lake.paths(table, where), columns, counting)
+    return Files(table, lake.paths(table, where), [*within, *judged_by], counting)
+
+
+def files_of(counted: AsOf, table: Table, where: Where = ANY, judged_by: Sequence[str] = (), also: Counting = _every) -> Files:
+    """As ``files_where``, of the rows that count as of a batch, if the table has batches."""
+    if "batch" not in table.names:
+        return files_where(counted.lake, table, where, judged_by, also)
+    visible = counted.visible
+
+    def counting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        return visible.rows(rows) & also(rows)
+
+    return files_where(counted.lake, table, where, ["batch", "file_number", *judged_by], counting)
+
+
+def meet(
+    spark: SparkSession,
+    key: str,
+    rows: Mapping[str, tuple[TableRows, pa.Schema]],
+    work: Callable[..., Iterable[pa.RecordBatch]],
+    schema: pa.Schema,
+) -> Steps:
+    """What work makes of tables by these names, as rows of the schema: all of a key come together, some keys at a time.
+
+    Args:
+        spark: the session.
+        key: the column of the key, a pseudonym.
+        rows: the rows of each table, with the columns that are handed on.
+        work: called with a table for each name.
+        schema: of the rows that it makes.
+    """
+    counts = [count for of, _ in rows.values() for count in of.counts]
+    pieces = pieces_for(sum(counts), int(spark.sparkContext.defaultParallelism))
+
+    def handed_on(kind: str, columns: pa.Schema) -> Work:
+        def hand_on(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            if some := [of_schema(batch, columns) for batch in batches]:
+                yield from in_pieces(kind, pa.concat_tables(some), key, pieces)
+
+        return hand_on
+
+    columns_of = {kind: columns for kind, (_, columns) in rows.items()}
+
+    def on_piece(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        if of := of_pieces(batches, columns_of):
+            yield from work(**of)
+
+    is_little = are_few(counts)
+    handed = [of.mapped(handed_on(kind, columns), PIECES, is_little) for kind, (of, columns) in rows.items()]
+    return side_by_side(spark, *handed).then("piece", pieces, on_piece, schema)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ The evidence is a row per network and rule: counts, sums and shares, no value of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal, localcontext
 from statistics import median
+from types import SimpleNamespace
 from typing import Any, NamedTuple
-
-from pyspark.sql import functions as F
 
 from data_quality.judge import Measurement, judge, load
 from data_quality.ratios import ratios
@@ -23,12 +22,15 @@ from jobs.assumed import expired_hypotheses, unfrozen_factors
 from jobs.batches import AsOf
 from jobs.completeness import Gap, gaps
 from jobs.evidence import Applied, Daily, Seen
-from jobs.lake import in_month, rows_that_break_rules
+from jobs.grouped import added_up, distinct
+from jobs.lake import Lake, in_month, rows_that_break_rules
 from jobs.land import read_deliveries, sequence_gaps
 from jobs.legal_calendar import months_before
 from jobs.month import factors_of, used_records
 from jobs.run import Refused, code_version, revision_name
+from jobs.table_rows import OfFiles, files_of, files_where
 from jobs.workplace import Workplace
+from schemas.table import Table
 from schemas.tables import (
     COUNTER_BALANCES,
     ESTIMATED,
@@ -56,7 +58,7 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
     counted = AsOf.now(lake).at(state["batch_cutoff"])
     month, revision = workplace.month(usage_month), state["revision"]
     seen = evidence.see(counted, month, _daily(workplace, counted, usage_month, revision))
-    use = evidence.applied(lake.read(ESTIMATED, in_month(usage_month, revision=revision)))
+    use = _applied(lake, usage_month, revision)
     measurements = _measurements(workplace, counted, usage_month, revision, seen, use)
     title = revision_name(usage_month, revision)
     passed = judge(measurements, title, workplace.settings.data_docs / title)
@@ -86,11 +88,22 @@ def verify_month(workplace: Workplace, usage_month: date) -> None:
 def estimated_state(workplace: Workplace, usage_month: date) -> dict[str, Any]:
     """Revision, batch cutoff and factors of the estimate of a month's next revision. Raises Refused if it was not estimated."""
     revision = ledger.next_revision(workplace.lake, usage_month)
-    estimated = workplace.lake.read(ESTIMATED, in_month(usage_month, revision=revision))
-    found = estimated.select("batch_cutoff", "factors_id").distinct().collect()
+    of = ("batch_cutoff", "factors_id")
+    found = distinct(_rows(workplace.lake, ESTIMATED, of, usage_month, revision=revision), of)
     if len(found) != 1:
         raise Refused(f"{usage_month:%Y-%m} is not estimated: run estimate first")
-    return {"revision": revision, "batch_cutoff": found[0].batch_cutoff, "factors_id": found[0].factors_id}
+    return {"revision": revision, **found[0]}
+
+
+def _rows(lake: Lake, table: Table, columns: Sequence[str], usage_month: date, **within: int) -> OfFiles:
+    return OfFiles(lake, [files_where(lake, table, in_month(usage_month, **within))], columns)
+
+
+def _applied(lake: Lake, usage_month: date, revision: int) -> Applied:
+    estimated = _rows(lake, ESTIMATED, evidence.OF_COMPONENT, usage_month, revision=revision)
+    metered = _rows(lake, METERED, evidence.OF_USAGE, usage_month, revision=revision)
+    subscribed = _rows(lake, SUBSCRIBED, evidence.OF_SUBSCRIPTION, usage_month, revision=revision)
+    return evidence.applied(lake.spark, estimated, metered, subscribed)
 
 
 def _daily(workplace: Workplace, counted: AsOf, usage_month: date, revision: int) -> Daily:
@@ -106,12 +119,12 @@ def _measurements(
     workplace: Workplace, counted: AsOf, usage_month: date, revision: int, seen: Seen, use: Applied
 ) -> list[Measurement]:
     lake, rules = workplace.lake, read_rules()
-    subscribed = lake.read(SUBSCRIBED, in_month(usage_month, revision=revision))
-    active = subscribed.groupBy("network", "brand").count().collect()
-    brands = {row.brand for row in active}
+    subscribed = _rows(lake, SUBSCRIBED, ("network", "brand"), usage_month, revision=revision)
+    active = added_up(subscribed, ("network", "brand"), {"count": ("sum", "1")})
+    brands = {row["brand"] for row in active}
     subscriptions = Counter({EVERY_NETWORK: sum(row["count"] for row in active)})
     for row in active:
-        subscriptions[row.network] += row["count"]
+        subscriptions[row["network"]] += row["count"]
     named = {
         "expired_hypotheses": expired_hypotheses(workplace, usage_month),
         "unfrozen_factors": unfrozen_factors(workplace, usage_month),
@@ -152,8 +165,9 @@ def _received(workplace: Workplace, counted: AsOf, seen: Seen) -> Found:
     exports = [row for row in rows if row.source not in workplace.networks]
     yield "rejected_assignments_share", EVERY_NETWORK, _share(exports, "records_rejected", "records_received")
     yield "files_out_of_balance", EVERY_NETWORK, rows_that_break_rules(FILE_BALANCES, [row.asDict() for row in rows])
-    unreadable = counted.rows(REJECTED, {"reason": "unreadable_file"}).select("file_number").collect()
-    yield "unreadable_files", EVERY_NETWORK, len({row.file_number for row in unreadable} & {row.file_number for row in rows})
+    rejected = OfFiles(workplace.lake, [files_of(counted, REJECTED, {"reason": "unreadable_file"})], ["file_number"])
+    unreadable = {row["file_number"] for row in distinct(rejected, ["file_number"])}
+    yield "unreadable_files", EVERY_NETWORK, len(unreadable & {row.file_number for row in rows})
 
 
 def _missing_share(found: list[Gap], rows: list[Any], networks: Mapping[str, str], network: str) -> Decimal | None:
@@ -202,19 +216,15 @@ def _reconciled(
     brands: Collection[str],
 ) -> Found:
     """Octets from accepted to metered to estimated, components per subscription, and the products themselves."""
-    lake, here = workplace.lake, in_month(state[0], revision=state[1])
-    metered = lake.read(METERED, here)
-    by_attribution = {
-        (row.network, row.attribution): row
-        for row in metered.groupBy("network", "attribution")
-        .agg(F.sum("octets_up").alias("up"), F.sum("octets_down").alias("down"))
-        .collect()
-    }
-    total = sum(row.up + row.down for row in by_attribution.values())
-    held = sum(row.up + row.down for (_, attribution), row in by_attribution.items() if attribution == "holder")
+    usage_month, revision = state
+    columns = ("attribution", "octets_up", "octets_down")
+    metered = _rows(workplace.lake, METERED, columns, usage_month, revision=revision)
+    by_attribution = added_up(metered, ["attribution"], {"octets": ("sum", "CAST(octets_up AS HUGEINT) + octets_down")})
+    total = sum(row["octets"] for row in by_attribution)
+    held = sum(row["octets"] for row in by_attribution if row["attribution"] == "holder")
     yield "octets_lost_in_metering", EVERY_NETWORK, received_octets - total
     yield "unattributed_octets_share", EVERY_NETWORK, Decimal(total - held) / Decimal(total) if total else None
-    counted, before = _counted_octets(workplace, *state, brands), _published_before(workplace, state[0])
+    counted, before = _counted_octets(workplace, usage_month, use, brands), _published_before(workplace, usage_month)
     for network, row in _by_network(use).items():
         active = subscriptions.get(network, 0)
         yield "octets_lost_in_estimation", network, counted.get(network, 0) - int(row.gigabytes * DECIMAL_GIGABYTE)
@@ -238,28 +248,17 @@ def _published_before(workplace: Workplace, usage_month: date) -> dict[str, Any]
     """Sums of the month before by network, as published; nothing if it was not."""
     if ledger.current(workplace.lake, months_before(usage_month, 1)) is None:
         return {}
-    before = workplace.lake.read(PUBLISHED, in_month(months_before(usage_month, 1)))
-    sums = before.groupBy("network").agg(
-        F.count("*").alias("subscriptions"), F.sum("data_volume_bytes").alias("octets"), F.sum("footprint_gco2e").alias("gco2e")
-    )
-    return {row.network: row for row in sums.collect()}
+    rows = _rows(workplace.lake, PUBLISHED, ("network", "data_volume_bytes", "footprint_gco2e"), months_before(usage_month, 1))
+    sums = {"subscriptions": ("sum", "1"), "octets": ("sum", "data_volume_bytes"), "gco2e": ("sum", "footprint_gco2e")}
+    return {row["network"]: SimpleNamespace(**row) for row in added_up(rows, ["network"], sums)}
 
 
-def _counted_octets(workplace: Workplace, usage_month: date, revision: int, brands: Collection[str]) -> dict[str, int]:
+def _counted_octets(workplace: Workplace, usage_month: date, use: Applied, brands: Collection[str]) -> dict[str, int]:
     """Octets metered for holders that the factors count, by network of the subscription."""
-    lake = workplace.lake
-    subscribed = lake.read(SUBSCRIBED, in_month(usage_month, revision=revision))
     both_ways = {(f.brand, f.network): f.volume_basis == "up_and_down" for f in factors_of(workplace, usage_month, brands)}
-    held = (
-        lake.read(METERED, in_month(usage_month, revision=revision))
-        .where("attribution = 'holder'")
-        .select("subscription_key", "octets_up", "octets_down")
-    )
-    usage = held.join(subscribed, on="subscription_key", how="inner").groupBy("brand", "network")
     counted: dict[str, int] = {}
-    for row in usage.agg(F.sum("octets_up").alias("up"), F.sum("octets_down").alias("down")).collect():
-        octets = row.down + (row.up if both_ways[row.brand, row.network] else 0)
-        counted[row.network] = counted.get(row.network, 0) + octets
+    for (brand, network), (up, down) in use.octets.items():
+        counted[network] = counted.get(network, 0) + down + (up if both_ways[brand, network] else 0)
     return counted
 
 

@@ -158,13 +158,16 @@ def causes(settings: Settings) -> dict[tuple[str, str], tuple[Decimal, int, int]
 def figures_of(settings: Settings, publication_id: int) -> str:
     """The hash of a publication's figures, worked out from its rows as they are now."""
     from jobs.row_hashes import hashes
+    from jobs.table_rows import OfFrame
     from schemas.tables import REVISIONS
 
     found: list[str] = []
     done(
         settings,
         lambda opened: found.append(
-            hashes(opened.lake.read(REVISIONS).where(f"publication_id = {publication_id}"))["figures_hash"]
+            hashes(OfFrame(opened.lake.read(REVISIONS).where(f"publication_id = {publication_id}"), REVISIONS.names))[
+                "figures_hash"
+            ]
         ),
     )
     return found[0]

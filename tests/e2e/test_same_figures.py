@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from jobs.run import Settings
+from schemas.tables import PUBLISHED
 from tests.e2e.conftest import at_a_place
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -34,12 +35,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def figures(settings: Settings, run, spark) -> str:
     """Hash of what would be published."""
-    from jobs.publish import compose
     from jobs.row_hashes import hashes
+    from jobs.table_rows import OfFrame
+    from tests.composed import composed
 
     run(settings, MONTH, FIGURES)
     estimated = spark.read.format("delta").load(f"{settings.lake}/estimated").where("usage_month = DATE'2026-10-01'")
-    return hashes(compose(estimated, 1, 1))["figures_hash"]
+    rows = composed(spark, estimated).select(PUBLISHED.names)
+    return hashes(OfFrame(spark.createDataFrame(rows, PUBLISHED.spark_schema), PUBLISHED.names))["figures_hash"]
 
 
 @contextmanager

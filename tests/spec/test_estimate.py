@@ -10,6 +10,7 @@ from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -18,6 +19,7 @@ import factors
 from factors.arithmetic import GIGABYTES_PER_OCTET, Digits, declared
 from factors.registry import Factor, in_force
 from schemas.tables import ESTIMATED, FACTORS, METERED, SUBSCRIBED
+from tests.composed import composed
 from tests.conftest import key, rows
 
 pytestmark = pytest.mark.spark
@@ -55,12 +57,10 @@ def estimated(spark, metered: str, subscribed: str, in_use=A_AND_B):
 
 def displayed(spark, month: date, metered: str, subscribed: str) -> dict[str, tuple[int, int]]:
     """Gigabytes and grams as the decree shows them, with the factors that the project ships for a month."""
-    from jobs.publish import compose
-
-    published = compose(estimated(spark, metered, subscribed, in_force(SHIPPED, month, ["-"])), 1, 1).collect()
+    published = composed(spark, estimated(spark, metered, subscribed, in_force(SHIPPED, month, ["-"])), usage_month=month)
     return {
-        name(bytes.fromhex(row.subscription_key)): (row.data_volume_gb_displayed, row.footprint_gco2e_displayed)
-        for row in published
+        name(bytes.fromhex(row["subscription_key"])): (row["data_volume_gb_displayed"], row["footprint_gco2e_displayed"])
+        for row in published.to_pylist()
     }
 
 
@@ -166,8 +166,6 @@ def test_the_subscription_component_is_charged_whole_and_once_whatever_was_used(
 
 
 def test_only_what_the_factors_volume_basis_says_counts_and_an_interval_is_whole_or_absent(spark):
-    from jobs.publish import compose
-
     frame = estimated(
         spark,
         """
@@ -181,7 +179,8 @@ def test_only_what_the_factors_volume_basis_says_counts_and_an_interval_is_whole
         | down             | mobile  | one   |
         """,
     )
-    found = {name(bytes.fromhex(row.subscription_key)): row for row in compose(frame, 1, 1).collect()}
+    rows_of = composed(spark, frame).to_pylist()
+    found = {name(bytes.fromhex(row["subscription_key"])): SimpleNamespace(**row) for row in rows_of}
 
     both, down = found["both"], found["down"]
     assert (both.data_volume_bytes, both.footprint_gco2e) == (3_000_000_000, 3 * 10 + 500)

@@ -14,7 +14,15 @@ from pyspark.sql import Row
 
 from jobs.evidence import Seen, Used, _days, applied, daily_usage, received
 from jobs.legal_calendar import Month
-from schemas.tables import ACCEPTED, ESTIMATED, EVIDENCE_FACTORS, EVIDENCE_RECEIVED, FILE_BALANCES
+from schemas.tables import (
+    ACCEPTED,
+    ESTIMATED,
+    EVIDENCE_FACTORS,
+    EVIDENCE_RECEIVED,
+    FILE_BALANCES,
+    METERED,
+    SUBSCRIBED,
+)
 from tests.conftest import rows, table_of
 
 OCTOBER = date(2026, 10, 1)
@@ -106,6 +114,29 @@ def test_records_that_never_came_are_told_on_the_day_they_are_missed():
     assert {row["intervals"] for row in found} == {0}
 
 
+USAGE = """
+    | subscription_key | octets_up | octets_down | attribution        |
+    | ana              | 1         | 10          | holder             |
+    | ana              | 2         | 20          | holder             |
+    | ben              | 4         | 40          | holder             |
+    |                  | 8         | 80          | unknown_identifier |
+    """
+SUBSCRIBED_ROWS = """
+    | subscription_key | brand | network |
+    | ana              | one   | mobile  |
+    | ben              | two   | mobile  |
+    | cy               | one   | fixed   |
+    """
+
+
+def applied_to(spark, estimated, usage: str, subscribed: str):
+    from jobs.evidence import OF_COMPONENT, OF_SUBSCRIPTION, OF_USAGE
+    from jobs.table_rows import OfFrame
+
+    others = OfFrame(rows(spark, METERED, usage), OF_USAGE), OfFrame(rows(spark, SUBSCRIBED, subscribed), OF_SUBSCRIPTION)
+    return applied(spark, OfFrame(estimated, OF_COMPONENT), *others)
+
+
 @pytest.mark.spark
 def test_factors_are_told_with_what_they_were_applied_to(spark):
     estimated = rows(
@@ -120,7 +151,7 @@ def test_factors_are_told_with_what_they_were_applied_to(spark):
         """,
     )
 
-    use = applied(estimated)
+    use = applied_to(spark, estimated, USAGE, SUBSCRIBED_ROWS)
 
     found = {row["factor_id"]: row for row in use.factors}
     assert (found["A"]["subscriptions"], found["A"]["quantity"], found["A"]["gco2e"]) == (2, 4, Decimal("49.2"))
@@ -128,6 +159,7 @@ def test_factors_are_told_with_what_they_were_applied_to(spark):
     assert (found["A"]["components"], found["B"]["components"]) == (3, 1)
     assert set(found["A"]) - {"components", "inexact"} == set(EVIDENCE_FACTORS.names) - {"usage_month", "verdict_id"}
     assert use.repeated == {"mobile": 0}
+    assert use.octets == {("one", "mobile"): (3, 30), ("two", "mobile"): (4, 40)}
 
 
 @pytest.mark.spark
@@ -145,7 +177,7 @@ def test_a_component_that_stands_twice_and_a_product_that_is_none_are_told(spark
         """,
     )
 
-    use = applied(estimated)
+    use = applied_to(spark, estimated, USAGE, SUBSCRIBED_ROWS)
 
     assert use.repeated == {"mobile": 1, "fixed": 1}
     assert {row["factor_id"]: row["inexact"] for row in use.factors} == {"A": 1, "A2": 0, "B": 0}

@@ -8,33 +8,34 @@ import hashlib
 from collections import defaultdict
 from datetime import date
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
 from schemas.tables import ESTIMATED, PUBLISHED, SUBSCRIBED, TOTALS_BY
-from tests.conftest import rows
+from tests.composed import composed
+from tests.conftest import rows, table_of
 
 pytestmark = pytest.mark.spark
 
+OCTOBER = date(2026, 10, 1)
 FIGURES = [name for name in PUBLISHED.names if name not in ("subscription_key", "revision", "publication_id")]
 
 
-def composed(spark, estimated: str):
+def shown_of(spark, estimated: str):
     """Rows of ``published`` by the name of the subscription."""
-    from jobs.publish import compose
-
-    frame = compose(rows(spark, ESTIMATED, estimated), revision=3, publication_id=12)
-    assert {f.name: f.dataType for f in frame.schema} == {f.name: f.dataType for f in PUBLISHED.spark_schema}
-    found = frame.collect()
-    assert {(row.revision, row.publication_id) for row in found} == {(3, 12)}
-    return {bytes.fromhex(row.subscription_key).rstrip(b"\0").decode(): row for row in found}
+    found = composed(spark, rows(spark, ESTIMATED, estimated))
+    assert found.select(PUBLISHED.names).cast(PUBLISHED.arrow_schema).schema == PUBLISHED.arrow_schema
+    of_rows = found.to_pylist()
+    assert {(row["revision"], row["publication_id"]) for row in of_rows} == {(3, 12)}
+    return {bytes.fromhex(row["subscription_key"]).rstrip(b"\0").decode(): SimpleNamespace(**row) for row in of_rows}
 
 
 # Display
 
 
 def test_volume_and_grams_are_shown_half_up_to_the_unit(spark):
-    found = composed(
+    found = shown_of(
         spark,
         """
         | subscription_key | component | quantity       | gco2e          |
@@ -62,7 +63,7 @@ def test_volume_and_grams_are_shown_half_up_to_the_unit(spark):
 
 
 def test_a_row_adds_up_its_components_before_it_is_rounded(spark):
-    found = composed(
+    found = shown_of(
         spark,
         """
         | subscription_key | component    | network | brand | factor_set | method_id | quantity | gco2e | gco2e_low | gco2e_high | is_estimated | is_national_default |
@@ -118,8 +119,9 @@ def changed_once(frame, column: str, who: str = "ana"):
 def both(frame) -> tuple[str, str]:
     """Hash of rows and hash of figures."""
     from jobs.row_hashes import hashes
+    from jobs.table_rows import OfFrame
 
-    found = hashes(frame)
+    found = hashes(OfFrame(frame, PUBLISHED.names))
     return found["rows_hash"], found["figures_hash"]
 
 
@@ -205,14 +207,49 @@ SUBSCRIBED_ROWS = """
     """
 
 
-def totals(spark) -> list[dict[str, object]]:
+def totals() -> list[dict[str, object]]:
     from jobs.publish import totals_of
 
-    return totals_of(rows(spark, PUBLISHED, ROWS), rows(spark, SUBSCRIBED, SUBSCRIBED_ROWS))
+    segments = {row["subscription_key"].hex(): row["segment"] for row in table_of(SUBSCRIBED_ROWS, SUBSCRIBED).to_pylist()}
+    of_rows = table_of(ROWS, PUBLISHED).to_pylist()
+    return totals_of([row | {"subscriptions": 1, "segment": segments[row["subscription_key"]]} for row in of_rows])
 
 
-def test_each_grouping_adds_up_to_the_national_total_and_says_what_display_rounding_adds(spark):
-    found = {(row["grouped_by"], row["name"]): row for row in totals(spark)}
+@pytest.mark.parametrize("on_driver", [0, 1 << 22], ids=["in tasks", "on the driver"])
+def test_amounts_are_added_up_by_few_values_exactly(spark, tmp_path, monkeypatch, on_driver):
+    from jobs.grouped import added_up, distinct
+    from jobs.lake import Lake, in_month
+    from jobs.table_rows import OfFiles, files_where
+
+    monkeypatch.setattr("jobs.steps.DRIVER_ROWS", on_driver)
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    for number in (1, 2):
+        of_publication = {"publication_id": number, "usage_month": OCTOBER}
+        of_rows = [
+            row | {"volume_gco2e": row["footprint_gco2e"], **of_publication} for row in table_of(ROWS, PUBLISHED).to_pylist()
+        ]
+        lake.append_rows(PUBLISHED, of_rows)
+    of = OfFiles(lake, [files_where(lake, PUBLISHED, in_month(OCTOBER, publication_id=2))], PUBLISHED.names)
+    both = OfFiles(lake, [files_where(lake, PUBLISHED, in_month(OCTOBER))], PUBLISHED.names)
+    amounts = {
+        "rows": ("sum", "1"),
+        "octets": ("sum", "data_volume_bytes"),
+        "gco2e": ("sum", "footprint_gco2e"),
+        "most": ("max", "brand"),
+    }
+
+    found = {row.pop("network"): row for row in added_up(of, ["network"], amounts)}
+
+    assert found == {
+        "mobile": {"rows": 2, "octets": 2900000000, "gco2e": Decimal("985.670000000001"), "most": "Beta"},
+        "fixed": {"rows": 1, "octets": 99999999499999999, "gco2e": Decimal("175004174.124999999998"), "most": "Alpha"},
+    }
+    assert sorted(row["publication_id"] for row in distinct(both, ["publication_id"])) == [1, 2]
+    assert added_up(OfFiles(lake, [], PUBLISHED.names), ["network"], amounts) == []
+
+
+def test_each_grouping_adds_up_to_the_national_total_and_says_what_display_rounding_adds():
+    found = {(row["grouped_by"], row["name"]): row for row in totals()}
 
     national = found["all", "all"]
     assert national["footprint_gco2e"] == Decimal("175005159.794999999999")
@@ -227,10 +264,10 @@ def test_each_grouping_adds_up_to_the_national_total_and_says_what_display_round
             assert sum(row[column] for row in group) == national[column], (grouped_by, column)
 
 
-def test_sums_that_are_not_those_of_the_ledger_are_not_published(spark):
+def test_sums_that_are_not_those_of_the_ledger_are_not_published():
     from jobs.publish import require_sums
 
-    found = totals(spark)
+    found = totals()
     publication = {name: found[0][name] for name in ("subscriptions", "data_volume_bytes", "footprint_gco2e")}
     publication |= {"usage_month": date(2026, 10, 1)}
     assert found[0]["grouped_by"] == "all"
