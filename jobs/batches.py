@@ -6,7 +6,7 @@ delivery that was withdrawn cease to exist from the withdrawing batch on. So an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,9 +109,17 @@ class Visible:
         batch = rows["batch"].to_numpy()
         count: npt.NDArray[np.bool_] = (batch <= self.cutoff) & ~np.isin(batch, [*self.uncommitted])
         numbers = rows["file_number"].to_numpy()
-        for number in set(np.unique(numbers).tolist()) & self.withdrawn_by.keys():
+        for number in among(numbers, self.withdrawn_by):
             count &= (numbers != number) | (batch >= self.withdrawn_by[number])
         return count
+
+
+def among(numbers: npt.NDArray[np.int64], some: Container[int]) -> list[int]:
+    """Which of some file numbers, mostly none, are among those of rows."""
+    if not some or not len(numbers):
+        return []
+    first, last = int(numbers.min()), int(numbers.max())
+    return [number for number in ([first] if first == last else np.unique(numbers).tolist()) if number in some]
 
 
 def withdrawn_between(batches: Sequence[Batch], earlier: int, later: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -77,7 +78,8 @@ def superseded(counted: AsOf, table: Table, where: Where = ANY) -> Steps:
         "duplicates": OfFiles(lake, [files_of(counted, REJECTED, {"reason": DUPLICATE})], _DUPLICATES.names),
     }
     # Conflicts are rare, and looking for them first keeps what is looked at small.
-    conflicting = OfFiles(lake, [files_of(counted, table, where, ["is_conflicting"], _is_conflicting)], _KEYS.names)
+    flagged = replace(files_of(counted, table, where, ["is_conflicting"], _is_conflicting), true_in="is_conflicting")
+    conflicting = OfFiles(lake, [flagged], _KEYS.names)
     found = conflicting.mapped(partial(_of_schema, _KEYS), _KEYS, are_few(conflicting.counts)).rows(FEW_ROWS + 1)
     if not len(found):
         return OnDriver(_POSITIONS.empty_table())

@@ -186,7 +186,12 @@ def _column(table: Table, declared: pa.Field, values: Any, rows: int) -> pa.Arra
 
 
 def data_file_batches(
-    root: str, path: str, table: Table, columns: Sequence[str] | None = None, encoded: Sequence[str] = ()
+    root: str,
+    path: str,
+    table: Table,
+    columns: Sequence[str] | None = None,
+    encoded: Sequence[str] = (),
+    true_in: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Rows of a data file in their order, in the columns of its table, partition columns too, some at a time.
 
@@ -196,17 +201,23 @@ def data_file_batches(
         table: the table.
         columns: those wanted; all by default. Of partition columns only days can be.
         encoded: texts that come as numbers into a dictionary, as they lie in the file.
+        true_in: a column: row groups in which it is true of no row may be left out.
     """
     files, place = filesystem(root)
     wanted = [field for field in table.arrow_schema if columns is None or field.name in columns]
     schema = pa.schema([field.with_type(_ENCODED) if field.name in encoded else field for field in wanted])
     in_path = {name: date.fromisoformat(day) for name, day in _values_of(path).items() if name in schema.names}
     with files.open_input_file(f"{place}/{path}") as file:
-        yield from parquet_batches(file, schema, in_path, _READ_ROWS)
+        yield from parquet_batches(file, schema, in_path, _READ_ROWS, true_in=true_in)
 
 
 def parquet_batches(
-    source: pa.NativeFile, schema: pa.Schema, in_path: Mapping[str, Any], rows: int, buffer_octets: int = 0
+    source: pa.NativeFile,
+    schema: pa.Schema,
+    in_path: Mapping[str, Any],
+    rows: int,
+    buffer_octets: int = 0,
+    true_in: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Rows of a Parquet file in their order, some at a time; pages of memory never touched before cost more than reading.
 
@@ -216,11 +227,13 @@ def parquet_batches(
         in_path: values of partition columns.
         rows: how many at a time.
         buffer_octets: how much of a column is read ahead; 0 for all of it in a row group.
+        true_in: a column: row groups in which it is true of no row, by their statistics, are left out.
     """
     encoded = [field.name for field in schema if pa.types.is_dictionary(field.type)]
     file = pq.ParquetFile(source, buffer_size=buffer_octets, pre_buffer=False, read_dictionary=encoded)
     there = [name for name in schema.names if name in file.schema_arrow.names]
-    for batch in file.iter_batches(rows, columns=there, use_threads=False):
+    groups = None if true_in is None else _groups_with(file, true_in)
+    for batch in file.iter_batches(rows, row_groups=groups, columns=there, use_threads=False):
         columns = [
             batch[field.name].cast(field.type)
             if field.name in there
@@ -228,6 +241,13 @@ def parquet_batches(
             for field in schema
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _groups_with(file: pq.ParquetFile, flag: str) -> list[int]:
+    """Row groups in which a flag may be true."""
+    at = file.schema_arrow.names.index(flag)
+    found = [file.metadata.row_group(group).column(at).statistics for group in range(file.num_row_groups)]
+    return [group for group, of in enumerate(found) if of is None or not of.has_min_max or of.max]
 
 
 def remove_data_files(root: str, paths: Sequence[str]) -> None:

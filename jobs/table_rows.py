@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.batches import AsOf
+from jobs.batches import AsOf, among
 from jobs.data_files import data_file_batches
 from jobs.delta_log import ANY, Where
 from jobs.key_beginnings import Sought
@@ -86,16 +86,18 @@ class Files:
         rows_of: rows by path under the table, as ``Lake.paths`` gives them.
         judged_by: columns by which it is told which rows count.
         counting: which rows count; all by default.
+        true_in: a column that is true of all of them, and of few others: row groups without any are not read.
     """
 
     table: Table
     rows_of: Mapping[str, int]
     judged_by: Sequence[str] = ()
     counting: Counting = _every
+    true_in: str | None = None
 
     def rows(self, place: str, path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Those of a data file that count, with these columns and those that they are judged by; texts encoded."""
-        for rows in data_file_batches(place, path, self.table, [*columns, *self.judged_by], self.table.texts):
+        for rows in data_file_batches(place, path, self.table, [*columns, *self.judged_by], self.table.texts, self.true_in):
             if (counts := self.counting(rows)).all():
                 yield rows
             elif counts.any():
@@ -235,11 +237,9 @@ def but_for(positions: pa.Table) -> Counting:
     dropped = _by_file(positions)
 
     def counting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-        found = np.ones(len(rows), bool)
-        if dropped:
-            numbers = rows["file_number"].to_numpy()
-            for number in set(np.unique(numbers).tolist()) & dropped.keys():
-                found &= (numbers != number) | ~np.isin(rows["record_ordinal"].to_numpy(), dropped[number])
+        found, numbers = np.ones(len(rows), bool), rows["file_number"].to_numpy()
+        for number in among(numbers, dropped):
+            found &= (numbers != number) | ~np.isin(rows["record_ordinal"].to_numpy(), dropped[number])
         return found
 
     return counting
