@@ -448,6 +448,8 @@ def redacted(table: Table) -> Iterator[None]:
     """Replace an error that may quote a row by one that names the table and the broken rule."""
     try:
         yield
+    except OverflowError as error:  # this project's own, of the driver
+        raise LakeError(f"{table.name}: OverflowError: {error}") from None
     except (PySparkException, Py4JJavaError, DeltaError) as error:
         raise LakeError(f"{table.name}: {harmless_cause(error)}") from None
 

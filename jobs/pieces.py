@@ -19,14 +19,14 @@ ENCODED = pa.dictionary(pa.int32(), pa.string())
 """Few texts, as numbers into a dictionary."""
 PIECES = pa.schema([("piece", pa.int32()), ("kind", pa.string()), ("rows", pa.binary())])
 """Rows of some kind, in the stream format of Arrow's IPC."""
-_PIECE_ROWS = 1 << 20
+PIECE_ROWS = 1 << 20
 """Rows that a piece has at most, by and large: they, what they are joined with, and DuckDB's copy are some 300 octets each."""
 _MOST_PIECES = 4096
 
 
 def pieces_for(rows: int, processors: int) -> int:
-    """How many pieces so many rows are in: the same for each processor, of about _PIECE_ROWS at most."""
-    return max(1, processors) * max(1, math.ceil(min(rows / _PIECE_ROWS, _MOST_PIECES) / max(1, processors)))
+    """How many pieces so many rows are in: the same for each processor, of about PIECE_ROWS at most."""
+    return max(1, processors) * max(1, math.ceil(min(rows / PIECE_ROWS, _MOST_PIECES) / max(1, processors)))
 
 
 def in_pieces(kind: str, rows: pa.Table, key: str, count: int) -> Iterator[pa.RecordBatch]:

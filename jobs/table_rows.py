@@ -22,7 +22,7 @@ from jobs.data_files import data_file_batches
 from jobs.delta_log import ANY, Where
 from jobs.key_beginnings import Sought
 from jobs.lake import Lake, meeting
-from jobs.pieces import PIECES, in_pieces, of_pieces, of_schema, pieces_for
+from jobs.pieces import PIECE_ROWS, PIECES, in_pieces, of_pieces, of_schema, pieces_for
 from jobs.steps import GROUP_ROWS, InTasks, Steps, Work, are_few, begin, in_groups, side_by_side
 from schemas.table import Table
 
@@ -56,17 +56,19 @@ class OfFrame:
     Args:
         frame: the rows.
         columns: the columns wanted.
-        most_rows: how many they may be.
+        most_rows: how many they may be; by default what makes a piece of each partition of Spark's own shuffles.
     """
 
     frame: DataFrame
     columns: Sequence[str]
-    most_rows: int = 0
+    most_rows: int | None = None
 
     @property
     def counts(self) -> Sequence[int]:
         """As TableRows.counts."""
-        return [self.most_rows]
+        if self.most_rows is not None:
+            return [self.most_rows]
+        return [int(self.frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1) * PIECE_ROWS]
 
     def mapped(self, work: Work, schema: pa.Schema, is_little: bool, in_tasks: int = GROUP_ROWS) -> Steps:
         """As TableRows.mapped: Spark hands the rows over."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.legal_calendar import bounds
-from schemas.tables import ACCEPTED, FILE_BALANCES, LANDED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
+from schemas.tables import ACCEPTED, FILE_BALANCES, LANDED, METERED, REJECTED, SUBSCRIBED, SUBSCRIPTIONS
 from tests.conftest import rows, table_of
 
 pytestmark = pytest.mark.spark
@@ -178,6 +178,25 @@ def test_usage_is_added_up_by_technology_and_roaming_zone(spark):
         ("ana", "5G", "home"): (3, 0, 1, False),
         (None, "unspecified", "home"): (5, 0, 1, False),
     }
+
+
+def test_a_sum_of_a_subscription_that_does_not_fit_is_refused_without_its_value(spark):
+    from jobs.lake import LakeError, redacted
+
+    most = (1 << 63) - 1
+    records = f"""
+        | source | identifier_type | identifier_key | closed_at        | octets_down |
+        | pgw    | imsi            | sim            | 2026-10-10 12:00 | {most}      |
+        | pgw    | msisdn          | number         | 2026-10-10 12:00 | 1           |
+        """
+    assignments = """
+        | identifier_type | identifier_key | subscription_key | network | assigned_from |
+        | imsi            | sim            | ana              | mobile  | 2026-01-01    |
+        | msisdn          | number         | ana              | mobile  | 2026-01-01    |
+        """
+
+    with pytest.raises(LakeError, match=r"^metered: OverflowError: a sum does not fit into 64 bits$"), redacted(METERED):
+        metering(spark, records, assignments)
 
 
 # Networks

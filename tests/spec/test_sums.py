@@ -169,6 +169,30 @@ def test_rows_of_data_files_that_do_not_count_are_left_out(spark, tmp_path: Path
     assert found == by_python(counting)
 
 
+def test_row_groups_in_which_a_flag_is_never_true_may_be_left_out(tmp_path: Path, monkeypatch):
+    from jobs.data_files import TableWriter, data_file_batches
+
+    monkeypatch.setattr("jobs.data_files._ROW_GROUP_ROWS", 500)
+    records, writer = some_records(2000), TableWriter(ACCEPTED, str(tmp_path))
+    for begin in range(0, 2000, 500):
+        some = records.slice(begin, 500).combine_chunks()
+        flags = {"is_conflicting": pa.array([begin == 1000 and n == 7 for n in range(500)])}
+        writer.write({name: some[name].combine_chunks() for name in ACCEPTED.names} | flags)
+    (file,) = writer.close()
+
+    every, flagged = (
+        [
+            row
+            for batch in data_file_batches(str(tmp_path), file.path, ACCEPTED, ["record_ordinal"], (), flag)
+            for row in batch["record_ordinal"].to_pylist()
+        ]
+        for flag in (None, "is_conflicting")
+    )
+
+    assert every == [*range(2000)]
+    assert flagged == [*range(1000, 1500)]
+
+
 @pytest.mark.parametrize("places", [[], [(1, 5)], [(2, 9), (1, 7), (2, 3), (1, 5), (3, 1)]])
 def test_rows_at_some_positions_are_left_out(places):
     from jobs.table_rows import but_for
