@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,25 +14,23 @@ from pyspark.sql import functions as F
 
 from jobs.batches import AsOf
 from jobs.delta_log import ANY, Where
+from jobs.key_beginnings import Sought
 from jobs.lake import versions
 from jobs.land import read_deliveries
-from jobs.pieces import PIECES, in_pieces, of_pieces, pieces_for
 from jobs.pseudonyms import PSEUDONYM
 from jobs.repeats import DUPLICATE
 from jobs.spark import FEW_ROWS
-from jobs.steps import OnDriver, Steps, Work, are_few, asked, side_by_side
-from jobs.table_rows import Among, OfFiles, files_of
+from jobs.steps import OnDriver, Steps, are_few, asked
+from jobs.table_rows import POSITION, OfFiles, files_of, having, meet
 from schemas.table import Table
 from schemas.tables import LANDED, REJECTED
 
-_POSITION = [("file_number", pa.int64()), ("record_ordinal", pa.int64())]
-_POSITIONS = pa.schema(_POSITION)
+_POSITIONS = pa.schema([(name, pa.int64()) for name in POSITION])
 _KEYS = pa.schema([("record_key", pa.binary())])
 _KEY = ("record_key", PSEUDONYM)
-_ACCEPTED = pa.schema([_KEY, *_POSITION, ("is_conflicting", pa.bool_())])
-_DUPLICATES = pa.schema([_KEY, *_POSITION, *((f"duplicate_of_{name}", kind) for name, kind in _POSITION)])
+_ACCEPTED = pa.schema([_KEY, *_POSITIONS, ("is_conflicting", pa.bool_())])
+_DUPLICATES = pa.schema([_KEY, *_POSITIONS, *((f"duplicate_of_{name}", pa.int64()) for name in POSITION)])
 _RANKS = pa.schema([("file_number", pa.int64()), ("file_sequence", pa.int64()), ("file_hash", pa.string())])
-_KINDS = {"accepted": _ACCEPTED, "duplicates": _DUPLICATES}
 # The accepted position ends the order, so that it is total.
 _SUPERSEDED = """
     WITH conflicting AS (SELECT DISTINCT record_key FROM accepted WHERE is_conflicting),
@@ -73,33 +70,22 @@ def superseded(counted: AsOf, table: Table, where: Where = ANY) -> Steps:
         ``file_number, record_ordinal`` of the records that do not count.
     """
     lake, ranks = counted.lake, _ranks(counted)
-    rows = {
-        "accepted": OfFiles(lake, [files_of(counted, table, where)], _ACCEPTED.names),
-        "duplicates": OfFiles(lake, [files_of(counted, REJECTED, {"reason": DUPLICATE})], _DUPLICATES.names),
-    }
     # Conflicts are rare, and looking for them first keeps what is looked at small.
     flagged = replace(files_of(counted, table, where, ["is_conflicting"], _is_conflicting), true_in="is_conflicting")
     conflicting = OfFiles(lake, [flagged], _KEYS.names)
-    found = conflicting.mapped(partial(_of_schema, _KEYS), _KEYS, are_few(conflicting.counts)).rows(FEW_ROWS + 1)
+    found = conflicting.mapped(_keys_of, _KEYS, are_few(conflicting.counts)).rows(FEW_ROWS + 1)
     if not len(found):
         return OnDriver(_POSITIONS.empty_table())
-    are_many, counts = len(found) > FEW_ROWS, [count for of in rows.values() for count in of.counts]
-    contending = None if are_many else Among.these(found["record_key"])
-    pieces = pieces_for(sum(counts) if are_many else len(found), int(lake.spark.sparkContext.defaultParallelism))
+    are_many = len(found) > FEW_ROWS
+    contending = _has_key if are_many else having(Sought.among(found["record_key"]))
+    accepted = OfFiles(lake, [files_of(counted, table, where, _KEYS.names, contending)], _ACCEPTED.names)
+    duplicates = OfFiles(lake, [files_of(counted, REJECTED, {"reason": DUPLICATE}, _KEYS.names, contending)], _DUPLICATES.names)
 
-    def handed_on(kind: str) -> Work:
-        def hand_on(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            some = [*_of_schema(_KINDS[kind], batches if contending is None else contending(batches))]
-            yield from in_pieces(kind, pa.Table.from_batches(some, _KINDS[kind]), "record_key", pieces)
+    def told(**of: pa.Table) -> Iterator[pa.RecordBatch]:
+        yield from judged(**of, deliveries=ranks).combine_chunks().to_batches()
 
-        return hand_on
-
-    def of_piece(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        if of := of_pieces(batches, _KINDS):
-            yield from judged(**of, deliveries=ranks).combine_chunks().to_batches()
-
-    together = side_by_side(lake.spark, *[of.mapped(handed_on(kind), PIECES, are_few(counts)) for kind, of in rows.items()])
-    return together.then("piece", pieces, of_piece, _POSITIONS)
+    tables = {"accepted": (accepted, _ACCEPTED), "duplicates": (duplicates, _DUPLICATES)}
+    return meet(lake.spark, "record_key", tables, told, _POSITIONS, None if are_many else len(found))
 
 
 def judged(accepted: pa.Table, duplicates: pa.Table, deliveries: pa.Table) -> pa.Table:
@@ -130,19 +116,24 @@ def settled(counted: AsOf, table: Table, where: Where = ANY) -> DataFrame:
     rows, found = counted.rows(table, where), some_superseded(counted, table, where)
     if not len(found):
         return rows
-    few = F.broadcast(counted.lake.spark.createDataFrame(found))
-    dropped = few if len(found) <= FEW_ROWS else superseded(counted, table, where).in_frame(counted.lake.spark)
-    return rows.join(dropped, [*_POSITIONS.names], "left_anti").select(*table.names)
+    if len(found) > FEW_ROWS:
+        dropped = superseded(counted, table, where).in_frame(counted.lake.spark)
+    else:
+        dropped = F.broadcast(counted.lake.spark.createDataFrame(found))
+    return rows.join(dropped, list(POSITION), "left_anti").select(*table.names)
 
 
 def _is_conflicting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
     return np.asarray(rows["is_conflicting"], bool)
 
 
-def _of_schema(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _has_key(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.is_valid(rows["record_key"]), bool)
+
+
+def _keys_of(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for rows in batches:
-        there = rows.filter(pc.is_valid(rows["record_key"]))
-        yield there.select(schema.names).cast(schema)
+        yield rows.select(_KEYS.names).filter(pc.is_valid(rows["record_key"])).cast(_KEYS)
 
 
 def _ranks(counted: AsOf) -> pa.Table:

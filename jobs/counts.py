@@ -1,6 +1,7 @@
 """What lies in data files that no table has yet, counted from the files themselves, and the rules of their table judged.
 
-By DuckDB, which reads the rules as they are declared: a worker's own count of what it wrote would only repeat its mistakes.
+By DuckDB, which reads the rules as they are declared. What accept has written is counted from the files: a worker's own count of
+it would only repeat its mistakes. Rows that DuckDB itself has worked out are judged as they are written.
 """
 
 from __future__ import annotations

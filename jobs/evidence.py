@@ -23,11 +23,10 @@ from jobs.completeness import files_of_month, gaps, numbered_in_month
 from jobs.grouped import Amounts, together
 from jobs.lake import Lake
 from jobs.legal_calendar import Month, days_of
-from jobs.pieces import PIECES, handed_on, in_one
+from jobs.pieces import PIECES, in_one, travelling
 from jobs.steps import are_few, asked
 from jobs.sums import summable
 from jobs.table_rows import TableRows, meet
-from schemas.table import Table
 from schemas.tables import (
     ESTIMATED,
     EVIDENCE_DAYS,
@@ -219,9 +218,9 @@ def applied(spark: SparkSession, estimated: TableRows, metered: TableRows, subsc
         subscribed: rows of ``subscribed``, columns OF_SUBSCRIPTION.
     """
     tables = {
-        "components": (estimated, _handed(ESTIMATED, OF_COMPONENT)),
-        "usage": (metered, _handed(METERED, OF_USAGE)),
-        "subscribed": (subscribed, _handed(SUBSCRIBED, OF_SUBSCRIPTION)),
+        "components": (estimated, travelling(ESTIMATED, OF_COMPONENT)),
+        "usage": (metered, travelling(METERED, OF_USAGE)),
+        "subscribed": (subscribed, travelling(SUBSCRIBED, OF_SUBSCRIPTION)),
     }
 
     def told(**of: pa.Table) -> Iterator[pa.RecordBatch]:
@@ -235,7 +234,3 @@ def applied(spark: SparkSession, estimated: TableRows, metered: TableRows, subsc
         {row["network"]: row["repeated"] for row in repeated},
         {(row["brand"], row["network"]): (row["octets_up"], row["octets_down"]) for row in octets},
     )
-
-
-def _handed(table: Table, columns: Sequence[str]) -> pa.Schema:
-    return pa.schema([handed_on(table.arrow_schema.field(name)) for name in columns])

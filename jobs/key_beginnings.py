@@ -76,9 +76,9 @@ class Sought:
         return cls(np.unique(np.concatenate([np.zeros(0, np.uint64), *numbers])))
 
     @classmethod
-    def among(cls, keys: pa.Array) -> Sought:
+    def among(cls, keys: pa.ChunkedArray) -> Sought:
         """Those of some keys."""
-        return cls(np.unique(beginnings(keys.drop_null().cast(PSEUDONYM)) >> _ROW_BITS))
+        return cls(np.unique(beginnings(keys.drop_null().cast(PSEUDONYM).combine_chunks()) >> _ROW_BITS))
 
     def rows(self, column: pa.Array) -> npt.NDArray[np.int64]:
         """Which rows have a key that begins so."""

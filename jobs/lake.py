@@ -267,8 +267,7 @@ class Lake:
             return self._replace(self._log(table), table, files, in_month(usage_month, **within))
 
     def _replace(self, log: DeltaTable, table: Table, files: Sequence[DataFile], replaced: Where) -> int:
-        if not files:
-            raise EmptyMonthError(f"{table.name} of {replaced['usage_month']:%Y-%m} would be empty: the month is left as it was")
+        require_rows(table, files, replaced["usage_month"])
         if any(file.partition != {name: str(value) for name, value in replaced.items()} for file in files):
             raise LakeError(f"{table.name}: refused by the rule no row of another month")
         self._commit(log, table, files, replaced=replaced)
@@ -342,6 +341,12 @@ class Lake:
 
     def _delta(self, table: Table) -> SparkDeltaTable:
         return SparkDeltaTable.forPath(self.spark, self.path(table))
+
+
+def require_rows(table: Table, files: Sequence[DataFile], usage_month: date) -> None:
+    """Raises EmptyMonthError, if there are no files that would hold the rows of a month."""
+    if not files:
+        raise EmptyMonthError(f"{table.name} of {usage_month:%Y-%m} would be empty: the month is left as it was")
 
 
 def judged_files(table: Table, found: Sequence[Mapping[str, Any]]) -> list[DataFile]:

@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 
 from jobs.batches import AsOf
 from jobs.completeness import files_of_month
+from jobs.key_beginnings import Sought
 from jobs.lake import in_month
 from jobs.legal_calendar import Month
+from jobs.meter import LOST
 from jobs.repeats import DUPLICATE
 from jobs.steps import are_few
-from jobs.table_rows import Among, OfFiles, files_of
+from jobs.table_rows import OfFiles, files_of, having
 from schemas.tables import ACCEPTED, REJECTED
 
 _JUDGED_BY = ("reason", "source", "usage_month", "file_number", "record_key", "identifier_key")
@@ -50,18 +52,18 @@ def lost_records(counted: AsOf, month: Month, sources: Collection[str]) -> OfFil
     rejected = OfFiles(lake, [files_of(counted, REJECTED, judged_by=_JUDGED_BY, also=is_refused)], _REFUSED.names)
     refused = rejected.mapped(told, _REFUSED, are_few(rejected.counts)).rows()
     if not len(refused):
-        return OfFiles(lake, [], _LOST)
+        return OfFiles(lake, [], LOST.names)
     touching = [row.file_number for row in files_of_month(counted, month) if row.first_closed_at is not None]
     files = pa.array({*touching, *refused["file_number"].filter(refused["usage_month"].is_valid()).to_pylist()}, pa.int64())
-    accepted = OfFiles(lake, [files_of(counted, ACCEPTED, in_month(month.usage_month))], _KEYS.names)
-    of_refused = Among.these(refused["record_key"])
+    of_refused = having(Sought.among(refused["record_key"]))
+    accepted = OfFiles(lake, [files_of(counted, ACCEPTED, in_month(month.usage_month), _KEYS.names, of_refused)], _KEYS.names)
 
     def delivered_of(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for rows in of_refused(batches):
+        for rows in batches:
             yield rows.select(_KEYS.names).cast(_KEYS)
 
-    found = accepted.mapped(delivered_of, _KEYS, are_few(accepted.counts)).rows()
-    delivered = found["record_key"].unique()
+    # Some of them only begin as a refused one does: whole keys are compared below.
+    delivered = accepted.mapped(delivered_of, _KEYS, are_few(accepted.counts)).rows()["record_key"].unique()
 
     def is_lost(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
         may_be_of_month = pc.or_(pc.is_valid(rows["usage_month"]), pc.is_in(rows["file_number"], files))
@@ -69,7 +71,4 @@ def lost_records(counted: AsOf, month: Month, sources: Collection[str]) -> OfFil
         is_so: npt.NDArray[np.bool_] = is_refused(rows) & np.asarray(pc.and_not(may_be_of_month, was_delivered), bool)
         return is_so
 
-    return OfFiles(lake, [files_of(counted, REJECTED, judged_by=_JUDGED_BY, also=is_lost)], _LOST)
-
-
-_LOST = ("identifier_type", "identifier_key", "closed_at")
+    return OfFiles(lake, [files_of(counted, REJECTED, judged_by=_JUDGED_BY, also=is_lost)], LOST.names)

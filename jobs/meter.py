@@ -19,9 +19,9 @@ from pyspark.sql import SparkSession
 
 from jobs import sums
 from jobs.legal_calendar import Month, day_starts, microseconds
-from jobs.pieces import ENCODED, PIECES, in_pieces, of_pieces, of_schema, pieces_for
+from jobs.pieces import ENCODED, PIECES, handed_on, in_pieces, of_pieces, of_schema, pieces_for
 from jobs.pseudonyms import PSEUDONYM
-from jobs.steps import Steps, Work, are_few, asked, side_by_side
+from jobs.steps import Steps, are_few, asked, side_by_side
 from jobs.table_rows import TableRows
 
 OF_ASSIGNMENT = (
@@ -168,13 +168,6 @@ class Metering:
         identifiers, subscriptions = (pieces_for(rows, processors) for rows in (sum(counts), 2 * assigned))
         changes = sums.Changes.of(month.begin, month.end, self.assignments, is_little)
 
-        def handed_on(kind: str, told_of: Callable[[pa.RecordBatch], pa.Table]) -> Work:
-            def hand_on(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-                if rows := [told_of(batch) for batch in batches]:
-                    yield from in_pieces(kind, pa.concat_tables(rows), "identifier_key", identifiers)
-
-            return hand_on
-
         def by_holder(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             if of := of_pieces(batches, _BY_IDENTIFIER):
                 found = {"usage": asked(_ATTRIBUTED, **of, networks=networks), "assignments": asked(_SUBSCRIBING_OF, **of)}
@@ -186,8 +179,9 @@ class Metering:
                 yield from told(_metered(of))
 
         usage = sums.by_identifier(self.intervals, changes, identifiers, is_little, processors)
-        assignments = self.assignments.mapped(handed_on("assignments", lambda rows: _assigned(rows, month)), PIECES, is_little)
-        lost = self.lost.mapped(handed_on("lost", lambda rows: of_schema(rows, LOST)), PIECES, is_little)
+        assigned_of = handed_on("assignments", _ASSIGNED, "identifier_key", identifiers, lambda rows: _assigned(rows, month))
+        assignments = self.assignments.mapped(assigned_of, PIECES, is_little)
+        lost = self.lost.mapped(handed_on("lost", LOST, "identifier_key", identifiers), PIECES, is_little)
         pieces = side_by_side(spark, usage, assignments, lost)
         return pieces.then("piece", identifiers, by_holder, PIECES).then("piece", subscriptions, of_subscriptions, schema)
 
@@ -205,13 +199,13 @@ def _metered(of: Mapping[str, pa.Table]) -> Metered:
     return Metered(subscribed, metered.filter(is_held), metered.filter(pc.invert(is_held)))
 
 
-def _assigned(rows: pa.RecordBatch, month: Month) -> pa.Table:
+def _assigned(rows: pa.RecordBatch, month: Month) -> Mapping[str, pa.Array]:
     """Assignments as they are joined with usage, from columns OF_ASSIGNMENT."""
     begin, end = pa.scalar(month.begin, _INSTANT), pa.scalar(month.end, _INSTANT)
     has_begun = pc.less(rows["assigned_from"], end)
     is_of_month = pc.and_(has_begun, pc.fill_null(pc.greater(rows["assigned_to"], begin), True))
     worked_out = {"has_begun": has_begun, "is_of_month": is_of_month, "days": pa.array(active_days(rows, month))}
-    return of_schema({name: rows[name] for name in OF_ASSIGNMENT} | worked_out, _ASSIGNED)
+    return {name: rows[name] for name in OF_ASSIGNMENT} | worked_out
 
 
 def active_days(rows: pa.RecordBatch, month: Month) -> npt.NDArray[np.int64]:

@@ -29,7 +29,7 @@ from jobs.data_files import FOUND
 from jobs.estimate import UNITS, of_one, parts
 from jobs.grouped import distinct
 from jobs.holders import Assignments, lasting_into, require_one_holder
-from jobs.lake import EmptyMonthError, Lake, Part, Told, in_month, judged_files, meets, redacted
+from jobs.lake import EmptyMonthError, Lake, Part, Told, in_month, judged_files, meets, redacted, require_rows
 from jobs.legal_calendar import Month, month_number, months_before
 from jobs.lost_records import lost_records
 from jobs.meter import OF_ASSIGNMENT, Metered, Metering, added_up
@@ -90,13 +90,15 @@ def _save_metered(lake: Lake, metering: Metering, cutoff: int, revision: int) ->
 
     with redacted(METERED):
         found = [json.loads(of) for of in metering.by_subscription(lake.spark, write, FOUND).rows()["found"].to_pylist()]
+        unheld = added_up([row for of in found for row in of["unheld"]])
     if both := sum(of["both"] for of in found):
         raise Refused(f"{usage_month:%Y-%m}: {both} subscriptions are both fixed and mobile in the export")
-    unheld = metered(added_up([row for of in found for row in of["unheld"]]))
     files = {
         SUBSCRIBED.name: judged_files(SUBSCRIBED, [of["subscribed"] for of in found]),
-        METERED.name: judged_files(METERED, [*(of["metered"] for of in found), unheld]),
+        METERED.name: judged_files(METERED, [*(of["metered"] for of in found), metered(unheld)]),
     }
+    for table in (SUBSCRIBED, METERED):
+        require_rows(table, files[table.name], usage_month)
     active, used = (
         lake.replace_files(table, files[table.name], usage_month, revision=revision) for table in (SUBSCRIBED, METERED)
     )
@@ -112,7 +114,8 @@ def used_records(workplace: Workplace, counted: AsOf, usage_month: date, revisio
         return OfFiles(lake, [files_of(counted, ACCEPTED, of_month, POSITION, but_for(found)), *deltas], OF_INTERVAL)
     frames = [settled(counted, ACCEPTED, of_month), *([lake.read(DELTAS, of_revision)] if deltas else [])]
     rows = reduce(DataFrame.unionByName, [frame.select(*OF_INTERVAL) for frame in frames])
-    return OfFrame(rows, OF_INTERVAL, sum(lake.paths(ACCEPTED, of_month).values()))
+    most = sum(lake.paths(ACCEPTED, of_month).values()) + sum(count for of in deltas for count in of.rows_of.values())
+    return OfFrame(rows, OF_INTERVAL, most)
 
 
 def counter_limits(workplace: Workplace) -> dict[str, counters.Limits]:
@@ -255,7 +258,7 @@ def estimate_month(workplace: Workplace, usage_month: date) -> int:
         for table, columns in ((SUBSCRIBED, ("batch_cutoff", "brand")), (METERED, ("batch_cutoff",)))
     )
     cutoffs = {row["batch_cutoff"] for row in (*known, *of_usage)}
-    if len(cutoffs) != 1:
+    if len(cutoffs) != 1 or not of_usage:
         raise Refused(f"{usage_month:%Y-%m} is metered up to {len(cutoffs)} different batches: run meter first")
     found = factors_of(workplace, usage_month, {row["brand"] for row in known})
     applied, (cutoff,) = factors_id(found), cutoffs

@@ -6,7 +6,8 @@ Spark moves a value of some kilobytes as fast as one of some octets, and the dri
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 
 from jobs.pseudonyms import PSEUDONYM, beginnings
+from jobs.steps import Work
+from schemas.table import Table
 
 ENCODED = pa.dictionary(pa.int32(), pa.string())
 """Few texts, as numbers into a dictionary."""
@@ -21,12 +24,40 @@ PIECES = pa.schema([("piece", pa.int32()), ("kind", pa.string()), ("rows", pa.bi
 """Rows of some kind, in the stream format of Arrow's IPC."""
 PIECE_ROWS = 1 << 20
 """Rows that a piece has at most, by and large: they, what they are joined with, and DuckDB's copy are some 300 octets each."""
-_MOST_PIECES = 4096
+_LEAST_PIECE_ROWS, _HANDED_ON_ROWS, _MOST_PIECES = 1 << 17, 1 << 19, 4096
 
 
 def pieces_for(rows: int, processors: int) -> int:
-    """How many pieces so many rows are in: the same for each processor, of about PIECE_ROWS at most."""
-    return max(1, processors) * max(1, math.ceil(min(rows / PIECE_ROWS, _MOST_PIECES) / max(1, processors)))
+    """How many pieces so many rows are in: of about PIECE_ROWS at most, the same for each processor, unless they are few."""
+    if rows < PIECE_ROWS * processors:
+        return max(1, min(processors, math.ceil(rows / _LEAST_PIECE_ROWS)))
+    return processors * math.ceil(min(rows / PIECE_ROWS, _MOST_PIECES) / processors)
+
+
+def handed_on(
+    kind: str, columns: pa.Schema, key: str, count: int, told: Callable[[pa.RecordBatch], Any] = lambda rows: rows
+) -> Work:
+    """Work that hands rows on in pieces, some at a time.
+
+    Args:
+        kind: what the rows are, which ``of_pieces`` tells apart.
+        columns: what is handed on of them.
+        key: the column by which rows meet, a pseudonym.
+        count: how many pieces there are.
+        told: what has the columns, of rows that have others.
+    """
+
+    def hand_on(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held: list[pa.Table] = []
+        for rows in batches:
+            held.append(of_schema(told(rows), columns))
+            if sum(map(len, held)) >= _HANDED_ON_ROWS:
+                yield from in_pieces(kind, pa.concat_tables(held), key, count)
+                held = []
+        if held:
+            yield from in_pieces(kind, pa.concat_tables(held), key, count)
+
+    return hand_on
 
 
 def in_pieces(kind: str, rows: pa.Table, key: str, count: int) -> Iterator[pa.RecordBatch]:
@@ -46,12 +77,10 @@ def in_pieces(kind: str, rows: pa.Table, key: str, count: int) -> Iterator[pa.Re
     order = np.argsort(piece.astype(np.uint16 if count <= 1 << 16 else np.int64), kind="stable")
     ordered = rows.unify_dictionaries().combine_chunks().take(pa.array(order))
     ends = np.cumsum(np.bincount(piece, minlength=count)).tolist()
-    found = [
-        {"piece": number, "kind": kind, "rows": _serialised(ordered.slice(begin, end - begin))}
-        for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False))
-        if begin < end
-    ]
-    yield pa.RecordBatch.from_pylist(found, PIECES)
+    for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if begin < end:
+            piece_of = {"piece": number, "kind": kind, "rows": _serialised(ordered.slice(begin, end - begin))}
+            yield pa.RecordBatch.from_pylist([piece_of], PIECES)
 
 
 def in_one(kind: str, rows: pa.Table) -> Iterator[pa.RecordBatch]:
@@ -76,10 +105,11 @@ def of_pieces(batches: Iterable[pa.RecordBatch], schemas: Mapping[str, pa.Schema
     return {kind: pa.concat_tables([schemas[kind].empty_table(), *tables]).unify_dictionaries() for kind, tables in found.items()}
 
 
-def handed_on(field: pa.Field) -> pa.Field:
-    """A column of a table as it travels: keys are pseudonyms, texts encoded."""
+def travelling(table: Table, columns: Sequence[str]) -> pa.Schema:
+    """Columns of a table as they travel: keys are pseudonyms, texts encoded."""
     kinds = {pa.binary(): PSEUDONYM, pa.string(): ENCODED}
-    return pa.field(field.name, kinds.get(field.type, field.type))
+    fields = [table.arrow_schema.field(name) for name in columns]
+    return pa.schema([pa.field(field.name, kinds.get(field.type, field.type)) for field in fields])
 
 
 def of_schema(rows: pa.RecordBatch | pa.Table | Mapping[str, pa.Array], schema: pa.Schema) -> pa.Table:

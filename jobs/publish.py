@@ -25,7 +25,7 @@ from jobs.data_files import FOUND, DataFile, TableWriter, data_file_batches
 from jobs.difference import corrections, total
 from jobs.grouped import Amounts, added_up, distinct, sums_of, together
 from jobs.lake import Lake, in_month, judged_files, redacted
-from jobs.pieces import PIECES, handed_on, in_one, tables_of
+from jobs.pieces import PIECES, in_one, tables_of, travelling
 from jobs.postgres import connect
 from jobs.row_hashes import hashes
 from jobs.run import Refused, code_version, lock_hash
@@ -60,8 +60,7 @@ OF_COMPONENT = (
 """What is read of a component."""
 OF_SUBSCRIBED = ("subscription_key", "segment")
 _COMPONENTS, _SUBSCRIBED = (
-    pa.schema([handed_on(table.arrow_schema.field(name)) for name in columns])
-    for table, columns in ((ESTIMATED, OF_COMPONENT), (SUBSCRIBED, OF_SUBSCRIBED))
+    travelling(table, columns) for table, columns in ((ESTIMATED, OF_COMPONENT), (SUBSCRIBED, OF_SUBSCRIBED))
 )
 # All components of a subscription have network, brand, set and method in common. An interval of some of them would be too narrow.
 # Sorted keys load into PostgreSQL's index about twice as fast.
@@ -344,9 +343,9 @@ def require_sums(totals: Sequence[Mapping[str, Any]], publication: Mapping[str, 
             raise ArithmeticError(f"{publication['usage_month']:%Y-%m}: sums by {grouped_by} are not the sums of its rows")
 
 
-def _totals(rows: TableRows) -> dict[str, Any]:
+def _totals(rows: OfFiles) -> dict[str, Any]:
     amounts = {"subscriptions": ("sum", "1"), **{name: ("sum", name) for name in ("data_volume_bytes", "footprint_gco2e")}}
-    found = added_up(rows, ["factor_set"], amounts)
+    found = added_up(rows.of_columns(["factor_set", "data_volume_bytes", "footprint_gco2e"]), ["factor_set"], amounts)
     with localcontext() as exact:
         exact.prec = 60
         sums = {name: sum(row[name] for row in found) for name in amounts}

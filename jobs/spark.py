@@ -97,18 +97,6 @@ def in_tasks(
     return spark.range(0, count, 1, max(1, count)).mapInArrow(do, from_arrow_schema(schema))
 
 
-def few(frame: DataFrame) -> DataFrame:
-    """Rows that are probably few, and that large ones are joined with or several looks taken at: worked out now, once.
-
-    Up to FEW_ROWS are taken to the driver and sent to whatever joins them; plans over them are as small as they are. (What Spark
-    keeps has as many partitions as its shuffle had, each a task for every look at it.) More are kept by Spark, where they are.
-    """
-    rows = frame.limit(FEW_ROWS + 1).toArrow()
-    if len(rows) > FEW_ROWS:
-        return frame.persist()
-    return F.broadcast(frame.sparkSession.createDataFrame(rows, frame.schema))
-
-
 def _figures() -> dict[str, str]:
     """Settings on which figures and readers depend, the same on every machine."""
     return {

@@ -35,7 +35,6 @@ def run(workplace: Workplace, stage: str, usage_month: date | None) -> None:
             return
         with timed(workplace, stage, usage_month):
             work()
-        workplace.lake.spark.catalog.clearCache()  # rows that the stage kept; the next stage has others
 
 
 def _work(workplace: Workplace, stage: str, usage_month: date | None, is_pinned: bool) -> Callable[[], None]:

@@ -145,7 +145,7 @@ def asked(query: str, **tables: pa.Table | pa.RecordBatchReader) -> pa.Table:
         try:
             return connection.execute(query).to_arrow_table()
         except (duckdb.ConversionException, duckdb.OutOfRangeException):
-            raise OverflowError("a sum does not fit into 64 bits") from None
+            raise OverflowError("a sum does not fit into its type") from None
 
 
 @lru_cache(1)

@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -22,7 +21,7 @@ from jobs.data_files import data_file_batches
 from jobs.delta_log import ANY, Where
 from jobs.key_beginnings import Sought
 from jobs.lake import Lake, meeting
-from jobs.pieces import PIECE_ROWS, PIECES, in_pieces, of_pieces, of_schema, pieces_for
+from jobs.pieces import PIECE_ROWS, PIECES, handed_on, of_pieces, pieces_for
 from jobs.steps import GROUP_ROWS, InTasks, Steps, Work, are_few, begin, in_groups, side_by_side
 from schemas.table import Table
 
@@ -183,6 +182,7 @@ def meet(
     rows: Mapping[str, tuple[TableRows, pa.Schema]],
     work: Callable[..., Iterable[pa.RecordBatch]],
     schema: pa.Schema,
+    met_rows: int | None = None,
 ) -> Steps:
     """What work makes of tables by these names, as rows of the schema: all of a key come together, some keys at a time.
 
@@ -192,17 +192,10 @@ def meet(
         rows: the rows of each table, with the columns that are handed on.
         work: called with a table for each name.
         schema: of the rows that it makes.
+        met_rows: about how many of the rows are handed on, if most are not.
     """
     counts = [count for of, _ in rows.values() for count in of.counts]
-    pieces = pieces_for(sum(counts), int(spark.sparkContext.defaultParallelism))
-
-    def handed_on(kind: str, columns: pa.Schema) -> Work:
-        def hand_on(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            if some := [of_schema(batch, columns) for batch in batches]:
-                yield from in_pieces(kind, pa.concat_tables(some), key, pieces)
-
-        return hand_on
-
+    pieces = pieces_for(sum(counts) if met_rows is None else met_rows, int(spark.sparkContext.defaultParallelism))
     columns_of = {kind: columns for kind, (_, columns) in rows.items()}
 
     def on_piece(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -210,28 +203,19 @@ def meet(
             yield from work(**of)
 
     is_little = are_few(counts)
-    handed = [of.mapped(handed_on(kind, columns), PIECES, is_little) for kind, (of, columns) in rows.items()]
+    handed = [of.mapped(handed_on(kind, columns, key, pieces), PIECES, is_little) for kind, (of, columns) in rows.items()]
     return side_by_side(spark, *handed).then("piece", pieces, on_piece, schema)
 
 
-@dataclass(frozen=True)
-class Among:
-    """Keeps rows whose ``record_key`` is among some: few, of many rows. Keys that only begin as one of them are told apart."""
+def having(sought: Sought) -> Counting:
+    """Rows whose ``record_key`` begins as one that is sought; of the others few, by coincidence."""
 
-    keys: pa.BinaryArray
-    sought: Sought
+    def counting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        found = np.zeros(len(rows), bool)
+        found[sought.rows(rows["record_key"])] = True
+        return found
 
-    @classmethod
-    def these(cls, keys: pa.ChunkedArray) -> Among:
-        """These keys, pseudonyms."""
-        distinct = keys.drop_null().unique()
-        return cls(distinct.cast(pa.binary()), Sought.among(distinct))
-
-    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The rows among these."""
-        for batch in batches:
-            found = batch.take(pa.array(self.sought.rows(batch["record_key"])))
-            yield found.filter(pc.is_in(found["record_key"].cast(pa.binary()), self.keys))
+    return counting
 
 
 def but_for(positions: pa.Table) -> Counting:

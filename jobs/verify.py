@@ -1,4 +1,4 @@
-"""verify: measure a month in Spark, let Great Expectations judge the measurements, and keep the verdict.
+"""verify: measure a month, let Great Expectations judge the measurements, and keep the verdict.
 
 The evidence is a row per network and rule: counts, sums and shares, no value of a subscriber.
 """

@@ -362,5 +362,11 @@ def test_a_corrected_subscription_export_replaces_the_earlier_one(settings, run)
 
 
 def test_a_month_without_usage_is_refused_and_leaves_no_row(settings, run):
-    with pytest.raises(Refused, match="would be empty"):
+    from deltalake import DeltaTable
+
+    with pytest.raises(Refused, match="metered of 2027-03 would be empty"):
         run(settings, "2027-03", ("meter",))
+    rows = DeltaTable(f"{settings.lake}/subscribed").to_pyarrow_table().to_pylist()
+    assert not [row for row in rows if row["usage_month"] == date(2027, 3, 1)]
+    with pytest.raises(Refused, match="run meter first"):
+        run(settings, "2027-03", ("estimate",))

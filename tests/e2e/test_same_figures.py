@@ -102,6 +102,7 @@ def test_files_split_and_records_shuffled_under_other_partitions_and_another_tim
     demo, expected, run, spark, tmp_path_factory, monkeypatch
 ):
     monkeypatch.setattr("jobs.spark.FEW_ROWS", 0)
+    monkeypatch.setattr("jobs.conflicts.FEW_ROWS", 0)
     monkeypatch.setattr("jobs.steps.DRIVER_ROWS", -1)
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     time.tzset()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
+import pyarrow as pa
 import pytest
 
-from schemas.tables import ACCEPTED
+from schemas.tables import ACCEPTED, SUBSCRIBED
 from tests.conftest import table_of
 
 AMOUNTS = {
@@ -81,3 +82,30 @@ def test_a_row_that_breaks_a_rule_is_refused_by_its_name(counted):
 @pytest.mark.spark
 def test_of_no_files_nothing_is_counted(counted):
     assert counted() == {}
+
+
+def test_rows_that_break_a_rule_are_not_written_and_the_rules_are_named(tmp_path):
+    from jobs.counts import write_judged
+    from jobs.lake import LakeError, judged_files
+
+    of_all = {"usage_month": date(2026, 10, 1), "revision": 1, "batch_cutoff": 7}
+
+    def written(text: str, **changes: object) -> list:
+        rows = table_of(text, SUBSCRIBED).drop_columns(list(of_all))
+        for column, values in changes.items():
+            at = rows.column_names.index(column)
+            rows = rows.set_column(at, column, pa.array(values, rows.schema.field(column).type))
+        return judged_files(SUBSCRIBED, [write_judged(SUBSCRIBED, str(tmp_path), of_all, rows)])
+
+    sound = "| subscription_key | network | active_days |\n| ana | mobile | 31 |\n| ben | fixed | 1 |"
+    (file,) = written(sound)
+    assert (file.rows, file.partition) == (2, {"usage_month": "2026-10-01", "revision": "1"})
+    assert written("| subscription_key | network | active_days |") == []
+    with pytest.raises(LakeError, match=r"^subscribed: refused by the rule active_at_least_a_day, network_is_known$"):
+        written("| subscription_key | network | active_days |\n| ana | secret | 0 |")
+    with pytest.raises(LakeError, match=r"^subscribed: refused by the rule brand NOT NULL$"):
+        written(sound, brand=["one", None])
+    # A rule that is neither true nor false is broken, too.
+    with pytest.raises(LakeError, match=r"^subscribed: refused by the rule network NOT NULL, network_is_known$"):
+        written(sound, network=["mobile", None])
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1

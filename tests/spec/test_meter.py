@@ -195,7 +195,7 @@ def test_a_sum_of_a_subscription_that_does_not_fit_is_refused_without_its_value(
         | msisdn          | number         | ana              | mobile  | 2026-01-01    |
         """
 
-    with pytest.raises(LakeError, match=r"^metered: OverflowError: a sum does not fit into 64 bits$"), redacted(METERED):
+    with pytest.raises(LakeError, match=r"^metered: OverflowError: a sum does not fit into its type$"), redacted(METERED):
         metering(spark, records, assignments)
 
 
@@ -218,6 +218,64 @@ def test_subscriptions_that_are_both_fixed_and_mobile_in_the_month_have_no_netwo
 
     assert {who: row.network for who, row in found.items()} == {"ana": None, "ben": "mobile", "cy": "fixed"}
     assert SUBSCRIBED.column("network").is_required  # so such a month is refused
+
+
+@pytest.mark.parametrize("on_driver", [-1, 1 << 22], ids=["in tasks", "on the driver"])
+def test_a_month_with_such_subscriptions_is_refused_and_nothing_of_it_is_kept(spark, tmp_path, monkeypatch, on_driver):
+    from jobs.batches import AsOf, Batch
+    from jobs.lake import Lake, in_month
+    from jobs.meter import LOST, OF_ASSIGNMENT, Metering
+    from jobs.month import _save_metered
+    from jobs.run import Refused
+    from jobs.sums import OF_INTERVAL
+    from jobs.table_rows import OfFiles, files_of
+
+    monkeypatch.setattr("jobs.steps.DRIVER_ROWS", on_driver)
+    monkeypatch.setattr("jobs.pieces._LEAST_PIECE_ROWS", 1)
+    lake = Lake(spark, str(tmp_path), lambda: None)
+    records = [
+        row | {"batch": 1}
+        for row in table_of(f"{USED}\n| pgw | imsi | sim 1 | 2026-10-10 | 7 | 2026-10-01 |", ACCEPTED).to_pylist()
+    ]
+    lake.append_rows(ACCEPTED, records)
+
+    def metering(assignments: str) -> Metering:
+        holders = [row | {"batch": number} for row in table_of(assignments, SUBSCRIPTIONS).to_pylist()]
+        lake.append_rows(SUBSCRIPTIONS, holders)
+        counted = AsOf(lake, [Batch(1, False, (), (), None, "{}"), Batch(number, True, (), (), None, "{}")], number)
+        seen = AsOf(lake, [Batch(1, True, (), (), None, "{}"), Batch(number, True, (), (), None, "{}")], number)
+        return Metering(
+            OfFiles(lake, [files_of(seen, ACCEPTED, in_month(OCTOBER.usage_month))], OF_INTERVAL),
+            OfFiles(lake, [files_of(counted, SUBSCRIPTIONS)], OF_ASSIGNMENT),
+            OfFiles(lake, [], LOST.names),
+            NETWORKS,
+            OCTOBER,
+        )
+
+    number = 2
+    lines = [f"| imsi | sim {n} | sub {n} | mobile | 2026-01-01 | 2026-01-01 |" for n in range(8)]
+    both = [f"| line_id | line {n} | sub {n} | fixed | 2026-01-01 | 2026-01-01 |" for n in (1, 3, 6)]
+    with pytest.raises(Refused, match=r"^2026-10: 3 subscriptions are both fixed and mobile in the export$"):
+        _save_metered(lake, metering("\n".join([HELD_BY, *lines, *both])), 2, 1)
+    assert [lake.version(table) for table in (SUBSCRIBED, METERED)] == [-1, -1]
+
+    number = 3
+    lake.erase(SUBSCRIPTIONS, "batch = 2")
+    assert _save_metered(lake, metering("\n".join([HELD_BY, *lines])), 3, 1) == (8, 1)
+    (used,) = lake.read(METERED).collect()
+    assert (name(used.subscription_key), used.octets_down, used.usage_month, used.batch_cutoff) == (
+        "sub 1",
+        7,
+        date(2026, 10, 1),
+        3,
+    )
+    assert {(row.usage_month, row.revision, row.batch_cutoff) for row in lake.read(SUBSCRIBED).collect()} == {
+        (date(2026, 10, 1), 1, 3)
+    }
+
+
+USED = "| source | identifier_type | identifier_key | closed_at | octets_down | usage_month |"
+HELD_BY = "| identifier_type | identifier_key | subscription_key | network | assigned_from | active_from |"
 
 
 # Records with one key and different content

@@ -190,6 +190,25 @@ def hash_of(rows: list[dict[str, str]]) -> str:
     return hashlib.sha256(together.encode()).hexdigest()
 
 
+def test_a_row_comes_with_the_segment_of_its_subscription_by_which_totals_are_told(spark):
+    estimated = rows(
+        spark,
+        ESTIMATED,
+        """
+        | subscription_key | component    | quantity | gco2e |
+        | ana              | volume       | 1        | 10    |
+        | ana              | subscription | 1        | 5     |
+        | ben              | subscription | 1        | 7     |
+        """,
+    )
+    held = rows(spark, SUBSCRIBED, "| subscription_key | segment |\n| ana | home |\n| cy | work |")
+
+    found = composed(spark, estimated, held).to_pylist()
+
+    told = {(bytes.fromhex(row["subscription_key"]).rstrip(b"\0"), row["segment"], row["footprint_gco2e"]) for row in found}
+    assert told == {(b"ana", "home", 15), (b"ben", None, 7)}
+
+
 # Totals
 
 

@@ -86,19 +86,3 @@ def test_a_cluster_keeps_its_own_settings(settings, tmp_path):
     on_cluster = Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path), "FOOTPRINT_SPARK_MASTER": "yarn"})
 
     assert spark._machine(on_cluster, None).keys() == {"spark.jars", "spark.ui.showConsoleProgress"}
-
-
-@pytest.mark.spark
-@pytest.mark.parametrize(("most", "is_on_driver"), [(3, True), (2, False)])
-def test_rows_that_are_few_are_worked_out_once_and_others_stay_where_they_are(most, is_on_driver, request, monkeypatch):
-    session = request.getfixturevalue("spark")
-    monkeypatch.setattr(spark, "FEW_ROWS", most)
-    rows = session.createDataFrame([(1, b"a"), (2, b"b"), (3, None)], "number BIGINT, octets BINARY")
-
-    kept = spark.few(rows)
-
-    plan = kept._jdf.queryExecution().optimizedPlan().toString()
-    assert ("LocalRelation" in plan, "InMemoryRelation" in plan) == (is_on_driver, not is_on_driver)
-    assert kept.schema == rows.schema
-    assert sorted(kept.collect()) == sorted(rows.collect())
-    kept.unpersist()
