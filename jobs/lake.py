@@ -453,15 +453,13 @@ def redacted(table: Table) -> Iterator[None]:
     """Replace an error that may quote a row by one that names the table and the broken rule."""
     try:
         yield
-    except OverflowError as error:  # this project's own, of the driver
-        raise LakeError(f"{table.name}: OverflowError: {error}") from None
-    except (PySparkException, Py4JJavaError, DeltaError) as error:
+    except (OverflowError, PySparkException, Py4JJavaError, DeltaError) as error:
         raise LakeError(f"{table.name}: {harmless_cause(error)}") from None
 
 
 def harmless_cause(error: Exception) -> str:
     """What went wrong in Spark or Delta, without the values that their messages quote."""
-    text = str(error)
+    text = f"OverflowError: {error}" if isinstance(error, OverflowError) else str(error)  # this project's own, on the driver
     worker = re.findall(r"(?:ReadFault|OverflowError): [^\n]*", text)
     if worker:
         return str(worker[-1])
