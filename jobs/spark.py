@@ -37,8 +37,10 @@ LATE_SECOND_COMPILER = " ".join(
 )
 """Java's second compiler comes in ten times later: every plan is another program, and half of the processors' time went into
 those that run a moment. Measured in docs/performance.md."""
+FIRST_COMPILER_LANDING_OCTETS = 4 << 30
+"""Up to here the first compiler alone is faster (docs/performance.md): most work is Arrow's, DuckDB's and Python's."""
 SMALL_LANDING_OCTETS = 256 << 20
-"""Up to here the first compiler alone is faster (docs/performance.md), and a table's rows fit into memory in a few partitions."""
+"""Up to here a table's rows fit into memory in a few partitions."""
 TINY_LANDING_OCTETS = 4 << 20
 """Up to here a plan is interpreted sooner than the program of its own that Spark writes for it is compiled."""
 INTERPRETED = {
@@ -144,7 +146,7 @@ def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
         "spark.python.daemon.module": "jobs.python_workers",
         **_sockets(),
-        "spark.driver.extraJavaOptions": _java_options(settings, is_small) if java_options is None else java_options,
+        "spark.driver.extraJavaOptions": _java_options(settings, landed) if java_options is None else java_options,
         **(INTERPRETED if _is_tiny(settings, landed) else {}),
     }
 
@@ -163,10 +165,10 @@ def _socket_folder() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="fp-")
 
 
-def _java_options(settings: Settings, is_small: bool) -> str:
+def _java_options(settings: Settings, landed: int) -> str:
     """Options of the driver's JVM. Classes that set-up archived load in half the time; without the archive they load as ever."""
     archive = settings.jars / CLASS_ARCHIVE
-    compiler = FIRST_COMPILER if is_small else LATE_SECOND_COMPILER
+    compiler = FIRST_COMPILER if 0 < landed <= FIRST_COMPILER_LANDING_OCTETS else LATE_SECOND_COMPILER
     shared = f" -XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off" if archive.is_file() else ""
     return f"{GARBAGE_COLLECTOR} {compiler}{shared}"
 
@@ -184,7 +186,7 @@ def _octets(root: str, compresses: int = COMPRESSES) -> int:
         for name in names:
             with suppress(FileNotFoundError):  # what writes there goes on
                 octets += Path(folder, name).stat().st_size * (compresses if name.endswith(_COMPRESSED) else 1)
-            if octets > SMALL_LANDING_OCTETS:
+            if octets > FIRST_COMPILER_LANDING_OCTETS:
                 return octets
     return octets
 

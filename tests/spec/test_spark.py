@@ -21,9 +21,14 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def is_for_small_months(settings: Settings) -> bool:
     found = spark._machine(settings, None)
-    is_first_alone = "TieredStopAtLevel=1" in found["spark.driver.extraJavaOptions"]
-    assert is_first_alone == (found["spark.sql.shuffle.partitions"] != "64")
-    return is_first_alone
+    is_small = found["spark.sql.shuffle.partitions"] != "64"
+    assert is_first_alone(settings) or not is_small
+    return is_small
+
+
+def is_first_alone(settings: Settings) -> bool:
+    """Java's first compiler is the only one."""
+    return "TieredStopAtLevel=1" in spark._machine(settings, None)["spark.driver.extraJavaOptions"]
 
 
 def are_plans_interpreted(settings: Settings) -> bool:
@@ -71,6 +76,15 @@ def test_a_landing_folder_that_holds_much_or_much_that_is_compressed_is_for_larg
     (tmp_path / "landing" / "pgw_pipe" / name).write_bytes(b"x" * octets)
 
     assert not is_for_small_months(settings)
+
+
+@pytest.mark.parametrize(("octets", "is_alone"), [(0, False), (10_001, True), (50_000, True), (50_001, False)])
+def test_of_javas_compilers_the_second_comes_in_for_the_largest_months(octets, is_alone, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(spark, "SMALL_LANDING_OCTETS", 10_000)
+    monkeypatch.setattr(spark, "FIRST_COMPILER_LANDING_OCTETS", 50_000)
+    (tmp_path / "landing" / "pgw_pipe" / "S4PGWB000001").write_bytes(b"x" * octets)
+
+    assert is_first_alone(settings) == is_alone
 
 
 def test_files_of_a_linked_folder_count(settings, tmp_path, monkeypatch):
