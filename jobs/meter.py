@@ -30,7 +30,6 @@ OF_ASSIGNMENT = (
 )
 """What is read of an assignment."""
 UNSPECIFIED = "unspecified"
-_INSTANT = pa.timestamp("us", "UTC")
 _IDENTIFIER = [("identifier_type", ENCODED), ("identifier_key", PSEUDONYM)]
 _SUBSCRIPTION = [("subscription_key", PSEUDONYM), *((name, ENCODED) for name in ("network", "brand", "segment"))]
 _ASSIGNED = pa.schema(
@@ -38,28 +37,31 @@ _ASSIGNED = pa.schema(
         *_IDENTIFIER,
         *_SUBSCRIPTION,
         ("access_technology", ENCODED),
-        ("assigned_from", _INSTANT),
-        ("assigned_to", _INSTANT),
+        ("assigned_from", sums.INSTANT),
+        ("assigned_to", sums.INSTANT),
         *((name, pa.bool_()) for name in ("has_begun", "is_of_month")),
         ("days", pa.int64()),
     ]
 )
 """An assignment: whether it begins before the month ends, lasts in it, and a bit for each of its days with activity."""
-LOST = pa.schema([*_IDENTIFIER, ("closed_at", _INSTANT)])
+LOST = pa.schema([*_IDENTIFIER, ("closed_at", sums.INSTANT)])
 """Records that are known to be lost: whose, and when they closed, if that is known."""
-_AMOUNTS = [*((name, pa.int64()) for name in ("octets_up", "octets_down", "intervals")), ("is_estimated", pa.bool_())]
 _USED = pa.schema(
-    [("subscription_key", PSEUDONYM), *((name, ENCODED) for name in ("network", "access_technology", "roaming_zone")), *_AMOUNTS]
+    [
+        ("subscription_key", PSEUDONYM),
+        *((name, ENCODED) for name in ("network", "access_technology", "roaming_zone")),
+        *sums.AMOUNTS,
+    ]
 )
 """Usage of one who held its identifier; of nobody, without a key."""
 _SUBSCRIBING = pa.schema(
-    [*_SUBSCRIPTION, ("assigned_from", _INSTANT), ("has_begun", pa.bool_()), ("days", pa.int64()), ("has_lost", pa.bool_())]
+    [*_SUBSCRIPTION, ("assigned_from", sums.INSTANT), ("has_begun", pa.bool_()), ("days", pa.int64()), ("has_lost", pa.bool_())]
 )
 HELD = pa.schema(
     [
         ("subscription_key", pa.binary()),
         *((name, pa.string()) for name in ("attribution", "network", "access_technology", "roaming_zone")),
-        *_AMOUNTS,
+        *sums.AMOUNTS,
     ]
 )
 """Rows of METERED, but for what all of a revision have."""
@@ -189,7 +191,7 @@ class Metering:
 def added_up(usage: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows of ``Metered.unheld`` of all subscriptions, those that are alike as one."""
     rows = pa.Table.from_pylist(usage, HELD)
-    return asked(f"SELECT * EXCLUDE ({', '.join(name for name, _ in _AMOUNTS)}), {_SUMS} FROM rows GROUP BY ALL", rows=rows)
+    return asked(f"SELECT * EXCLUDE ({', '.join(name for name, _ in sums.AMOUNTS)}), {_SUMS} FROM rows GROUP BY ALL", rows=rows)
 
 
 def _metered(of: Mapping[str, pa.Table]) -> Metered:
@@ -201,7 +203,7 @@ def _metered(of: Mapping[str, pa.Table]) -> Metered:
 
 def _assigned(rows: pa.RecordBatch, month: Month) -> Mapping[str, pa.Array]:
     """Assignments as they are joined with usage, from columns OF_ASSIGNMENT."""
-    begin, end = pa.scalar(month.begin, _INSTANT), pa.scalar(month.end, _INSTANT)
+    begin, end = pa.scalar(month.begin, sums.INSTANT), pa.scalar(month.end, sums.INSTANT)
     has_begun = pc.less(rows["assigned_from"], end)
     is_of_month = pc.and_(has_begun, pc.fill_null(pc.greater(rows["assigned_to"], begin), True))
     worked_out = {"has_begun": has_begun, "is_of_month": is_of_month, "days": pa.array(active_days(rows, month))}

@@ -250,9 +250,8 @@ def estimate_month(workplace: Workplace, usage_month: date) -> int:
         Refused: a factor is missing or ambiguous, or counts volume otherwise than a source does.
     """
     lake, revision = workplace.lake, ledger.next_revision(workplace.lake, usage_month)
-    subscribed = lake.read(SUBSCRIBED, in_month(usage_month, revision=revision))
-    metered = lake.read(METERED, in_month(usage_month, revision=revision))
     of_revision = in_month(usage_month, revision=revision)
+    subscribed, metered = (lake.read(table, of_revision) for table in (SUBSCRIBED, METERED))
     known, of_usage = (
         distinct(OfFiles(lake, [files_where(lake, table, of_revision)], columns), columns)
         for table, columns in ((SUBSCRIBED, ("batch_cutoff", "brand")), (METERED, ("batch_cutoff",)))

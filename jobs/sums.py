@@ -31,11 +31,11 @@ USAGE = "usage"
 """Kind of the pieces that have sums."""
 _TEXTS = ("identifier_type", "source", "access_technology", "roaming_zone")
 """What sums are told apart by beside identifier and holder; few different ones, which are numbered."""
-_INSTANT = pa.timestamp("us", "UTC")
-_AMOUNTS = [*((name, pa.int64()) for name in ("octets_up", "octets_down", "intervals")), ("is_estimated", pa.bool_())]
-SUMS = pa.schema([("identifier_key", PSEUDONYM), ("held_at", _INSTANT), *_AMOUNTS, *((name, ENCODED) for name in _TEXTS)])
+INSTANT = pa.timestamp("us", "UTC")
+AMOUNTS = [*((name, pa.int64()) for name in ("octets_up", "octets_down", "intervals")), ("is_estimated", pa.bool_())]
+SUMS = pa.schema([("identifier_key", PSEUDONYM), ("held_at", INSTANT), *AMOUNTS, *((name, ENCODED) for name in _TEXTS)])
 """Sums per identifier, texts and ``held_at``: an instant at which the identifier had the holder of each interval's close."""
-_SUM = pa.schema([("identifier_key", PSEUDONYM), ("texts", pa.int32()), ("held_at", pa.int64()), *_AMOUNTS])
+_SUM = pa.schema([("identifier_key", PSEUDONYM), ("texts", pa.int32()), ("held_at", pa.int64()), *AMOUNTS])
 """A sum while it is worked on: its texts by a number, its instant in microseconds."""
 _TOLD_APART, _ADDED = ("identifier_key", "texts", "held_at"), ("octets_up", "octets_down", "intervals")
 _TOGETHER_ROWS = 1 << 21
@@ -43,7 +43,7 @@ _TOGETHER_ROWS = 1 << 21
 _TASKS_OF_PROCESSOR, _MOST_TASK_ROWS, _HANDED_ON_ROWS = 2, 1 << 23, 1 << 19
 _MOST_CHANGES = 1 << 22
 """Changes of holder that every task is told, in 64 MiB."""
-_CHANGES = pa.schema([("identifier_key", pa.binary()), ("changed_at", _INSTANT)])
+_CHANGES = pa.schema([("identifier_key", pa.binary()), ("changed_at", INSTANT)])
 
 
 def by_identifier(intervals: TableRows, changes: Changes, pieces: int, is_little: bool, processors: int) -> Steps:
@@ -193,7 +193,7 @@ class _Sums:
     def rows(self) -> pa.Table:
         """The sums, as rows of SUMS."""
         sums, texts = self._add_up().combine_chunks(), list(self._texts)
-        columns = {name: sums[name] for name in sums.column_names} | {"held_at": sums["held_at"].cast(_INSTANT)}
+        columns = {name: sums[name] for name in sums.column_names} | {"held_at": sums["held_at"].cast(INSTANT)}
         for at, name in enumerate(_TEXTS):
             of_texts = pc.dictionary_encode(pa.array([of[at] for of in texts], pa.string()))
             columns[name] = of_texts.take(sums["texts"].combine_chunks())
