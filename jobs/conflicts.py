@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,8 +20,8 @@ from jobs.land import read_deliveries
 from jobs.pseudonyms import PSEUDONYM
 from jobs.repeats import DUPLICATE
 from jobs.spark import FEW_ROWS
-from jobs.steps import OnDriver, Steps, are_few, asked
-from jobs.table_rows import POSITION, OfFiles, files_of, having, meet
+from jobs.steps import OnDriver, Steps, asked
+from jobs.table_rows import POSITION, OfFiles, files_of, having, meet, read
 from schemas.table import Table
 from schemas.tables import LANDED, REJECTED
 
@@ -72,8 +72,7 @@ def superseded(counted: AsOf, table: Table, where: Where = ANY) -> Steps:
     lake, ranks = counted.lake, _ranks(counted)
     # Conflicts are rare, and looking for them first keeps what is looked at small.
     flagged = replace(files_of(counted, table, where, ["is_conflicting"], _is_conflicting), true_in="is_conflicting")
-    conflicting = OfFiles(lake, [flagged], _KEYS.names)
-    found = conflicting.mapped(_keys_of, _KEYS, are_few(conflicting.counts)).rows(FEW_ROWS + 1)
+    found = read(OfFiles(lake, [flagged], _KEYS.names), _KEYS, FEW_ROWS + 1)
     if not len(found):
         return OnDriver(_POSITIONS.empty_table())
     are_many = len(found) > FEW_ROWS
@@ -124,16 +123,11 @@ def settled(counted: AsOf, table: Table, where: Where = ANY) -> DataFrame:
 
 
 def _is_conflicting(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-    return np.asarray(rows["is_conflicting"], bool)
+    return np.asarray(rows["is_conflicting"], bool) & _has_key(rows)
 
 
 def _has_key(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.is_valid(rows["record_key"]), bool)
-
-
-def _keys_of(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for rows in batches:
-        yield rows.select(_KEYS.names).filter(pc.is_valid(rows["record_key"])).cast(_KEYS)
 
 
 def _ranks(counted: AsOf) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,7 @@ from jobs.lake import in_month
 from jobs.legal_calendar import Month
 from jobs.meter import LOST
 from jobs.repeats import DUPLICATE
-from jobs.steps import are_few
-from jobs.table_rows import OfFiles, files_of, having
+from jobs.table_rows import OfFiles, files_of, having, read
 from schemas.tables import ACCEPTED, REJECTED
 
 _JUDGED_BY = ("reason", "source", "usage_month", "file_number", "record_key", "identifier_key")
@@ -45,25 +44,16 @@ def lost_records(counted: AsOf, month: Month, sources: Collection[str]) -> OfFil
         is_of_month = pc.fill_null(pc.equal(rows["usage_month"], month.usage_month), True)
         return np.asarray(pc.and_(pc.and_(is_known, is_of_month), pc.is_in(rows["source"], of_sources)), bool)
 
-    def told(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for rows in batches:
-            yield rows.select(_REFUSED.names).cast(_REFUSED)
-
     rejected = OfFiles(lake, [files_of(counted, REJECTED, judged_by=_JUDGED_BY, also=is_refused)], _REFUSED.names)
-    refused = rejected.mapped(told, _REFUSED, are_few(rejected.counts)).rows()
+    refused = read(rejected, _REFUSED)
     if not len(refused):
         return OfFiles(lake, [], LOST.names)
     touching = [row.file_number for row in files_of_month(counted, month) if row.first_closed_at is not None]
     files = pa.array({*touching, *refused["file_number"].filter(refused["usage_month"].is_valid()).to_pylist()}, pa.int64())
     of_refused = having(Sought.among(refused["record_key"]))
     accepted = OfFiles(lake, [files_of(counted, ACCEPTED, in_month(month.usage_month), _KEYS.names, of_refused)], _KEYS.names)
-
-    def delivered_of(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for rows in batches:
-            yield rows.select(_KEYS.names).cast(_KEYS)
-
     # Some of them only begin as a refused one does: whole keys are compared below.
-    delivered = accepted.mapped(delivered_of, _KEYS, are_few(accepted.counts)).rows()["record_key"].unique()
+    delivered = read(accepted, _KEYS)["record_key"].unique()
 
     def is_lost(rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
         may_be_of_month = pc.or_(pc.is_valid(rows["usage_month"]), pc.is_in(rows["file_number"], files))

@@ -25,6 +25,8 @@ PIECES = pa.schema([("piece", pa.int32()), ("kind", pa.string()), ("rows", pa.bi
 PIECE_ROWS = 1 << 20
 """Rows that a piece has at most, by and large: they, what they are joined with, and DuckDB's copy are some 300 octets each."""
 _LEAST_PIECE_ROWS, _HANDED_ON_ROWS, _MOST_PIECES = 1 << 17, 1 << 19, 4096
+_CUT_ROWS = 1 << 20
+"""Rows that are cut at once: their copies take five times their room."""
 
 
 def pieces_for(rows: int, processors: int) -> int:
@@ -69,8 +71,11 @@ def in_pieces(kind: str, rows: pa.Table, key: str, count: int) -> Iterator[pa.Re
         key: the column.
         count: how many pieces there are.
     """
-    if not len(rows):
-        return
+    for begin in range(0, len(rows), _CUT_ROWS):
+        yield from _cut(kind, rows.slice(begin, _CUT_ROWS), key, count)
+
+
+def _cut(kind: str, rows: pa.Table, key: str, count: int) -> Iterator[pa.RecordBatch]:
     keys = rows[key].cast(PSEUDONYM).combine_chunks()
     piece = np.zeros(len(rows), np.int64)
     piece[keys.is_valid().to_numpy(zero_copy_only=False)] = beginnings(keys.drop_null()) % np.uint64(count)

@@ -40,7 +40,7 @@ _SUM = pa.schema([("identifier_key", PSEUDONYM), ("texts", pa.int32()), ("held_a
 _TOLD_APART, _ADDED = ("identifier_key", "texts", "held_at"), ("octets_up", "octets_down", "intervals")
 _TOGETHER_ROWS = 1 << 21
 """Rows that are added up at once."""
-_TASKS_OF_PROCESSOR, _MOST_TASK_ROWS, _HANDED_ON_ROWS = 2, 1 << 23, 1 << 19
+_TASKS_OF_PROCESSOR, _MOST_TASK_ROWS = 2, 1 << 23
 _MOST_CHANGES = 1 << 22
 """Changes of holder that every task is told, in 64 MiB."""
 _CHANGES = pa.schema([("identifier_key", pa.binary()), ("changed_at", INSTANT)])
@@ -68,8 +68,7 @@ def by_identifier(intervals: TableRows, changes: Changes, pieces: int, is_little
         sums = _Sums()
         for rows in batches:
             sums.add(_of_intervals(rows, changes, sums))
-        for some in sums.rows().to_batches(_HANDED_ON_ROWS):
-            yield from in_pieces(USAGE, pa.Table.from_batches([some]), "identifier_key", pieces)
+        yield from in_pieces(USAGE, sums.rows(), "identifier_key", pieces)
 
     # A file of any hour has most subscribers: the more of them are added up together, the fewer sums there are to be moved.
     of_task = sum(intervals.counts) // (_TASKS_OF_PROCESSOR * processors)

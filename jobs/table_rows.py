@@ -176,6 +176,16 @@ def files_of(counted: AsOf, table: Table, where: Where = ANY, judged_by: Sequenc
     return files_where(counted.lake, table, where, ["batch", "file_number", *judged_by], counting)
 
 
+def read(rows: TableRows, schema: pa.Schema, at_most: int | None = None) -> pa.Table:
+    """Columns of rows that are few, on the driver; no more than so many."""
+
+    def select(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield batch.select(schema.names).cast(schema)
+
+    return rows.mapped(select, schema, are_few(rows.counts)).rows(at_most)
+
+
 def meet(
     spark: SparkSession,
     key: str,
