@@ -12,12 +12,12 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,12 +36,10 @@ NAMES = IDENTIFIER_KEY, SERVING_KEY = "identifier", "serving"
 PSEUDONYM = pa.binary(PSEUDONYM_OCTETS)
 FROM_THE_BEGINNING = date(FIRST_YEAR, 1, 1)
 """First month of a key that succeeds no other."""
-_BLOCK_OCTETS = hashlib.sha256().block_size
-_INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0x5C))
 _PLACES = 1 << 20
 """Of pseudonyms that a process remembers, in 64 MiB. Once they are full, no other takes a place: files come in one order."""
 _MANY = 1 << 16
-"""From so many on a process remembers pseudonyms."""
+"""From so many on a process remembers pseudonyms, and works them out by compiled code."""
 _MANY_RECORDS = 1 << 18
 """From so many on a process hashes record keys by compiled code."""
 _FINGERPRINT_LABEL = b"footprint key fingerprint"
@@ -69,7 +67,7 @@ class Key:
 
     def pseudonym(self, kind: str, value: str) -> bytes:
         """Pseudonym of one normalised value."""
-        return hmac.digest(self.secret, kind.encode() + b"\0" + value.encode(), "sha256")[:PSEUDONYM_OCTETS]
+        return _by_hmac([value.encode()], self.secret, kind.encode() + b"\0")
 
     def pseudonyms(self, kind: str, values: pa.StringArray) -> pa.FixedSizeBinaryArray:
         """Pseudonyms of normalised values; null stays null. What this process worked out before is not hashed again."""
@@ -79,34 +77,18 @@ class Key:
         missing = np.flatnonzero(is_there.to_numpy(zero_copy_only=False) & ~is_known)
         if len(missing):
             encoded = pc.dictionary_encode(texts.take(pa.array(missing)))
-            hashed = np.frombuffer(self._hashed(kind, encoded.dictionary.to_pylist()), np.uint8).reshape(-1, PSEUDONYM_OCTETS)
+            hashes = _pseudonym_hashes().of(encoded.dictionary, self.secret, kind.encode() + b"\0")
+            hashed = np.frombuffer(hashes, np.uint8).reshape(-1, PSEUDONYM_OCTETS)
             _known_pseudonyms().remember(group, encoded.dictionary, hashed)
             found[missing] = hashed[encoded.indices.to_numpy()]
         pseudonyms = _fixed(found)
         return pc.if_else(is_there, pseudonyms, pa.scalar(None, PSEUDONYM)) if texts.null_count else pseudonyms
 
-    def _hashed(self, kind: str, values: Sequence[bytes]) -> bytes:
-        """Pseudonyms of values, one after the other."""
-        inner, outer = self._states(kind.encode() + b"\0")
-        hashed = []
-        for value in values:
-            within, around = inner.copy(), outer.copy()
-            within.update(value)
-            around.update(within.digest())
-            hashed.append(around.digest()[:PSEUDONYM_OCTETS])
-        return b"".join(hashed)
-
-    def _states(self, begin: bytes) -> tuple[Any, Any]:
-        """The two hashes of HMAC (RFC 2104 §2), the key and how each value begins taken in once, not for each value."""
-        secret = self.secret if len(self.secret) <= _BLOCK_OCTETS else hashlib.sha256(self.secret).digest()
-        block = secret.ljust(_BLOCK_OCTETS, b"\0")
-        return hashlib.sha256(block.translate(_INNER) + begin), hashlib.sha256(block.translate(_OUTER))
-
     def record_keys(self, values: pa.StringArray) -> pa.FixedSizeBinaryArray:
         """Keyed 128-bit hashes of record keys (BLAKE2b), which may hold an identifier; null stays null."""
         # The intervals of a record have one key and follow each other: it is hashed once.
         runs = pc.run_end_encode(values.cast(pa.binary()))
-        digests = _fixed(_record_hashes().of(self.secret, runs.values))
+        digests = _fixed(_record_hashes().of(runs.values, self.secret))
         hashed = pc.if_else(runs.values.is_valid(), digests, pa.scalar(None, PSEUDONYM)) if runs.values.null_count else digests
         if len(hashed) == len(values):
             return hashed
@@ -114,30 +96,43 @@ class Key:
         return hashed.take(pa.array(np.repeat(np.arange(len(hashed)), lengths)))
 
 
-class _RecordHashes:
-    """BLAKE2b of texts under a key, a null as the empty one: by hashlib, and compiled once a process has hashed many."""
+class _Hashes:
+    """Keyed hashes of texts: by Python's own, and compiled once a process has hashed many: to load that takes half a second."""
 
-    def __init__(self) -> None:
-        self._hashed = 0
+    def __init__(self, own: Callable[..., bytes], compiled: str, many: int) -> None:
+        """Take Python's own, the module of the compiled one, and from how many texts on that is taken."""
+        self._own, self._compiled, self._many, self._hashed = own, compiled, many, 0
 
-    def of(self, secret: bytes, texts: pa.BinaryArray) -> bytes | Octets:
-        """Hashes of 128 bits, one after the other."""
+    def of(self, texts: pa.BinaryArray, *keyed: bytes) -> bytes | Octets:
+        """Hashes of 128 bits, one after the other, of each text under a key; a null is the empty text."""
         self._hashed += len(texts)
-        if self._hashed > _MANY_RECORDS:
-            from jobs import blake2b  # to load compiled code takes half a second
+        if self._hashed > self._many:
+            found: Octets = import_module(self._compiled).hashed(*keyed, texts)
+            return found
+        return self._own([text or b"" for text in texts.to_pylist()], *keyed)
 
-            return blake2b.hashed(secret, texts)
-        keyed, digests = hashlib.blake2b(digest_size=PSEUDONYM_OCTETS, key=secret), []
-        for text in texts.to_pylist():
-            record = keyed.copy()
-            record.update(text or b"")
-            digests.append(record.digest())
-        return b"".join(digests)
+
+def _by_hmac(texts: Iterable[bytes], secret: bytes, begin: bytes) -> bytes:
+    return b"".join(hmac.digest(secret, begin + text, "sha256")[:PSEUDONYM_OCTETS] for text in texts)
+
+
+def _by_blake2b(texts: Iterable[bytes], secret: bytes) -> bytes:
+    keyed, digests = hashlib.blake2b(digest_size=PSEUDONYM_OCTETS, key=secret), []
+    for text in texts:
+        record = keyed.copy()
+        record.update(text)
+        digests.append(record.digest())
+    return b"".join(digests)
 
 
 @lru_cache(maxsize=1)
-def _record_hashes() -> _RecordHashes:
-    return _RecordHashes()
+def _pseudonym_hashes() -> _Hashes:
+    return _Hashes(_by_hmac, "jobs.hmac_sha256", _MANY)
+
+
+@lru_cache(maxsize=1)
+def _record_hashes() -> _Hashes:
+    return _Hashes(_by_blake2b, "jobs.blake2b", _MANY_RECORDS)
 
 
 @lru_cache(maxsize=1)

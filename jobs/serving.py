@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -16,7 +17,7 @@ from psycopg.rows import dict_row
 
 from jobs.postgres import connect, speaking, start_embedded, url
 from jobs.run import CallError, Refused, Settings
-from jobs.serving_schema import SCHEMA, prepare
+from jobs.serving_schema import PARTED_BY, SCHEMA, prepare
 from schemas.table import Table
 from schemas.tables import CORRECTIONS, PUBLICATIONS, PUBLISHED, REVISIONS
 
@@ -40,9 +41,9 @@ class Beside:
 
 _NOTHING_BESIDE = Beside()
 
-_REPLACE = """
-INSERT INTO footprint.published ({columns}) SELECT {columns} FROM footprint.revisions WHERE publication_id = %(publication_id)s
-"""
+_OF_REVISIONS = (
+    "INSERT INTO {part} ({columns}) SELECT {columns} FROM footprint.revisions WHERE publication_id = %(publication_id)s"
+)
 _TOTALS = """
 SELECT count(*), coalesce(sum(data_volume_bytes), 0), coalesce(sum(footprint_gco2e), 0) FROM footprint.revisions
 WHERE publication_id = %(publication_id)s AND usage_month = %(usage_month)s AND revision = %(revision)s
@@ -93,13 +94,16 @@ def load_publication(
             connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         if _is_loaded(connection, publication):
             return False
-        copied = _copy(connection, REVISIONS, rows)
+        with _part(connection, REVISIONS, publication) as part:
+            copied = _copy(connection, REVISIONS, rows, part)
         if _is_latest(connection, publication):
-            _replace_month(connection, publication)
+            with _part(connection, PUBLISHED, publication) as part:
+                of_revisions = sql.SQL(_OF_REVISIONS).format(part=part, columns=_columns(PUBLISHED))
+                connection.execute(of_revisions, publication)
         if awaited is not None:
             publication, beside = awaited()
         _check(connection, {**publication, **(left or {})}, copied)
-        _copy(connection, CORRECTIONS, beside.corrections)
+        _copy(connection, CORRECTIONS, beside.corrections, sql.Identifier(SCHEMA, CORRECTIONS.name))
         for table, few in beside.rows:
             _insert(connection, table, few)
         _insert(connection, PUBLICATIONS, [publication])
@@ -192,9 +196,34 @@ def _is_latest(connection: psycopg.Connection, publication: Mapping[str, Any]) -
     return answer is not None and bool(answer[0])
 
 
-def _copy(connection: psycopg.Connection, table: Table, rows: Iterable[pa.RecordBatch]) -> int:
-    """Stream the rows into a table and count them."""
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(sql.Identifier(SCHEMA, table.name), _columns(table))
+@contextmanager
+def _part(connection: psycopg.Connection, table: Table, publication: Mapping[str, Any]) -> Iterator[sql.Identifier]:
+    """The part of a table that rows of a publication fill: a new one joins the table when they are in.
+
+    To find the places of so many rows in an index one by one takes as long as the rows; of a new part it is made of them all at
+    the end. Rows of a part that is there are replaced in it: to take it out of the table would wait for its readers.
+    """
+    value = publication[PARTED_BY[table.name]]
+    place = sql.Identifier(SCHEMA, table.name)
+    part = sql.Identifier(SCHEMA, f"{table.name}_{value}".replace("-", "_"))
+    there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (part.as_string(connection),)).fetchone()
+    if there and there[0]:
+        connection.execute(sql.SQL("DELETE FROM {}").format(part))
+        yield part
+        return
+    connection.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING CONSTRAINTS)").format(part, place))
+    # Whoever reads the table has its rights and policies; the part itself is nobody's but the owner's.
+    connection.execute(sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(part))
+    yield part
+    key = sql.SQL(", ").join(map(sql.Identifier, table.key))
+    connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(part, key))
+    attach = sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES IN ({})")  # readers go on
+    connection.execute(attach.format(place, part, sql.Literal(value)))
+
+
+def _copy(connection: psycopg.Connection, table: Table, rows: Iterable[pa.RecordBatch], place: sql.Identifier) -> int:
+    """Stream the rows into a table, or a part of it, and count them."""
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(place, _columns(table))
     copied = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for batch in _bounded(table, rows):
@@ -237,11 +266,6 @@ def _check(connection: psycopg.Connection, publication: Mapping[str, Any], copie
 def _amounts(totals: Iterable[Any]) -> str:
     units = ("rows", "bytes", "gCO2e")
     return ", ".join(f"{total} {unit}" for total, unit in zip(totals, units, strict=False))
-
-
-def _replace_month(connection: psycopg.Connection, publication: Mapping[str, Any]) -> None:
-    connection.execute("DELETE FROM footprint.published WHERE usage_month = %(usage_month)s", publication)
-    connection.execute(sql.SQL(_REPLACE).format(columns=_columns(PUBLISHED)), publication)
 
 
 def _insert(connection: psycopg.Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

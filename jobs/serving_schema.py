@@ -73,8 +73,8 @@ VIEWS = tuple(view for view in AUDIT_VIEWS if all(table in TABLES for table in v
 _OWN_ROW = "subscription_key = current_setting('footprint.subscription_key', true)"
 """The portal reaches the row it names, for a transaction, by a key that nobody can list: no key named, no row."""
 
-_INDEXES = "CREATE INDEX IF NOT EXISTS published_by_month ON footprint.published (usage_month)"
-"""Billing reads a month. The keys serve the rest: a subscription's revisions are found by publication, of which there are few."""
+PARTED_BY = {PUBLISHED.name: "usage_month", REVISIONS.name: "publication_id"}
+"""Tables in parts, by column: billing reads a month, and a publication comes as a whole, its index made when its rows are in."""
 
 _STATE = """
 SELECT (SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %(schema)s),
@@ -84,9 +84,9 @@ SELECT (SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspn
 """
 
 _FOUND = """
-SELECT relname::text, attname::text, format_type(atttypid, atttypmod), attnotnull
+SELECT relname::text, attname::text, format_type(atttypid, atttypmod), attnotnull, pg_get_partkeydef(pg_class.oid)
 FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-WHERE relnamespace = %(schema)s::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+WHERE relnamespace = %(schema)s::regnamespace AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
 """
 
 
@@ -145,8 +145,7 @@ def _make_inner(connection: psycopg.Connection) -> None:
 
 def _declared() -> list[str]:
     return [
-        *(table.postgres_ddl(SCHEMA) for table in TABLES),
-        _INDEXES,
+        *(table.postgres_ddl(SCHEMA, PARTED_BY.get(table.name)) for table in TABLES),
         *(view.postgres_ddl(SCHEMA) for view in VIEWS),
         *_rights(),
         *_policies(),
@@ -186,18 +185,20 @@ def _quoted(connection: psycopg.Connection, name: str) -> str:
 
 def _compare(connection: psycopg.Connection) -> None:
     rows = connection.execute(_FOUND, {"schema": SCHEMA}).fetchall()
-    found = {(table, column): (kind, required) for table, column, kind, required in rows}
+    found = {(table, column): of for table, column, *of in rows}
     for table in TABLES:
         declared = {
-            (table.name, c.name): (
+            (table.name, c.name): [
                 c.postgres_type.replace("timestamptz", "timestamp with time zone"),
                 c.is_required or c.name in table.key,
-            )
+                f"LIST ({PARTED_BY[table.name]})" if table.name in PARTED_BY else None,
+            ]
             for c in table.columns
         }
         existing = {place: kind for place, kind in found.items() if place[0] == table.name}
         if declared != existing:
-            wrong = ", ".join(sorted(name for (_, name), _ in declared.items() ^ existing.items()))
+            places = sorted(declared.keys() | existing.keys())
+            wrong = ", ".join(place[1] for place in places if declared.get(place) != existing.get(place))
             raise CallError(
                 f"{SCHEMA}.{table.name} in PostgreSQL was made for another declaration (columns {wrong}): "
                 f"drop schema {SCHEMA}; it is a copy, and the next publication loads it again from the lake"

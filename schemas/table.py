@@ -141,15 +141,16 @@ class Table:
         ]
         return StructType.fromJson({"type": "struct", "fields": fields})
 
-    def postgres_ddl(self, schema: str) -> str:
-        """CREATE TABLE for PostgreSQL with key, row rules and comments, safe to repeat."""
+    def postgres_ddl(self, schema: str, parted_by: str | None = None) -> str:
+        """CREATE TABLE for PostgreSQL with key, row rules and comments, safe to repeat; in parts by the values of a column."""
         lines = [f"{c.name} {c.postgres_type}{' NOT NULL' if c.is_required else ''}" for c in self.columns]
         lines += [f"CONSTRAINT {name} CHECK ({rule})" for name, rule in self.checks.items()]
         lines += [f"PRIMARY KEY ({', '.join(self.key)})"] if self.key else []
         name = f"{schema}.{self.name}"
         comments = [f"COMMENT ON TABLE {name} IS {_quoted(self.comment)}"]
         comments += [f"COMMENT ON COLUMN {name}.{c.name} IS {_quoted(c.comment)}" for c in self.columns]
-        return f"CREATE TABLE IF NOT EXISTS {name} (\n  " + ",\n  ".join(lines) + "\n);\n" + ";\n".join(comments) + ";"
+        parts = f" PARTITION BY LIST ({parted_by})" if parted_by else ""
+        return f"CREATE TABLE IF NOT EXISTS {name} (\n  " + ",\n  ".join(lines) + f"\n){parts};\n" + ";\n".join(comments) + ";"
 
 
 def _quoted(text: str) -> str:

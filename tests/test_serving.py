@@ -117,6 +117,36 @@ def test_a_publication_replaces_its_month_and_no_other(connection):
     assert serving.publication_ids(connection) == {OCTOBER: 3, NOVEMBER: 2}
 
 
+def test_a_month_and_a_publication_have_parts_of_their_own_that_only_the_whole_gives_access_to(settings, connection):
+    load(connection, rows(1, {ANA: "100"}))
+    load(connection, rows(2, {ANA: "90"}, revision=2), supersedes_publication_id=1)
+    load(connection, rows(3, {ANA: "7"}, month=NOVEMBER))
+
+    def parts(table: str) -> list[str]:
+        statement = f"SELECT DISTINCT tableoid::regclass::text FROM footprint.{table} ORDER BY 1"
+        return [name for (name,) in connection.execute(statement.encode()).fetchall()]
+
+    assert parts("published") == ["footprint.published_2026_10_01", "footprint.published_2026_11_01"]
+    assert parts("revisions") == ["footprint.revisions_1", "footprint.revisions_2", "footprint.revisions_3"]
+    for role in READERS:
+        with psycopg.connect(postgres.url(settings, role), autocommit=True) as reader:
+            for part in parts("published") + parts("revisions"):
+                with pytest.raises(InsufficientPrivilege):
+                    reader.execute(f"SELECT * FROM {part}".encode())
+
+
+def test_a_month_is_published_and_restated_while_somebody_reads(settings, connection):
+    with psycopg.connect(postgres.url(settings, "footprint_auditor")) as reader:
+        count = "SELECT count(*) FROM footprint.published JOIN footprint.revisions USING (publication_id)"
+        assert reader.execute(count).fetchone() == (0,), "a transaction is open, and holds its locks"
+        connection.execute("SET lock_timeout = '2s'")
+        load(connection, rows(1, {ANA: "100"}))
+        load(connection, rows(2, {ANA: "90"}, revision=2), supersedes_publication_id=1)
+
+        assert served(connection) == [(ANA, OCTOBER, 90, 2)]
+        assert reader.execute(count).fetchone() == (1,)
+
+
 def test_every_value_arrives_as_it_was(connection):
     batch = rows(1, {ANA: "0.000000000001", BEN: "123456789012.123456789012"}, brand='a, "b"\n\\.\n é')
     load(connection, batch)
@@ -180,8 +210,9 @@ def test_a_publication_of_another_lake_is_refused(connection):
         ({"subscriptions": 3}, "should be 3 rows, 4000000000 bytes, 150.000000000000 gCO2e; 2 rows came"),
         ({"data_volume_bytes": 1}, "should be 2 rows, 1 bytes"),
         ({"footprint_gco2e": Decimal("150.000000000001")}, "150.000000000001 gCO2e; 2 rows came"),
-        ({"usage_month": NOVEMBER}, "2 rows came, of which its own are 0 rows"),
-        ({"publication_id": 2}, "2 rows came, of which its own are 0 rows"),
+        ({"usage_month": NOVEMBER}, "partition constraint"),
+        ({"publication_id": 2}, "partition constraint"),
+        ({"revision": 3}, "2 rows came, of which its own are 0 rows"),
     ],
 )
 def test_rows_that_do_not_add_up_to_the_ledger_are_refused_and_nothing_is_left(connection, changes, says):
@@ -409,7 +440,16 @@ def test_a_table_of_another_declaration_is_refused(connection):
     with connection.transaction(force_rollback=True):
         connection.execute("ALTER TABLE footprint.published ALTER brand TYPE varchar(9), ADD more int")
         connection.execute("COMMENT ON SCHEMA footprint IS 'as an earlier version left it'")
-        with pytest.raises(CallError, match=r"footprint.published .* another declaration \(columns brand, brand, more\)"):
+        with pytest.raises(CallError, match=r"footprint.published .* another declaration \(columns brand, more\)"):
+            prepare(connection)
+
+
+def test_a_table_that_was_made_in_one_piece_is_refused(connection):
+    with connection.transaction(force_rollback=True):
+        connection.execute("ALTER TABLE footprint.revisions RENAME TO was")
+        connection.execute("CREATE TABLE footprint.revisions (LIKE footprint.was)")
+        connection.execute("COMMENT ON SCHEMA footprint IS 'as an earlier version left it'")
+        with pytest.raises(CallError, match=r"footprint.revisions .* another declaration .* drop schema footprint"):
             prepare(connection)
 
 

@@ -41,8 +41,8 @@ def test_record_keys_are_the_same_before_and_after_a_process_has_hashed_many(mon
     texts = [None, "pgw\x1f1", "pgw\x1f1", "pgw\x1f2", "", None, "é" * 100]
     found = []
     for many in (1 << 18, 0):
-        monkeypatch.setattr(pseudonyms, "_MANY_RECORDS", many)
-        monkeypatch.setattr(pseudonyms, "_record_hashes", pseudonyms._RecordHashes)
+        hashes = pseudonyms._Hashes(pseudonyms._by_blake2b, "jobs.blake2b", many)
+        monkeypatch.setattr(pseudonyms, "_record_hashes", lambda hashes=hashes: hashes)
         found.append(pseudonyms.Key("identifier", bytes(32)).record_keys(pa.array(texts)).to_pylist())
 
     assert found[0] == found[1]

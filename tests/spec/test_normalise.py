@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -12,10 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.legal_calendar import FIRST_YEAR, LAST_YEAR
 from jobs.normalise import Faults, identifiers, instants, integers, mapped, text
 from schemas.source import IdentifierRules, Mapped, Time
 
 FRENCH = IdentifierRules(country_code="33")
+UNIVERSAL = Time(format="%Y%m%d%H%M%S", zone="UTC", ambiguous="reject", end="closed")
+EDGES = (str(FIRST_YEAR), str(LAST_YEAR))
+"""Of these years not every month is in the calendar."""
 ISO = Time(format="iso8601", end="closed")
 EPOCH_S, EPOCH_MS = Time(format="epoch_s", end="closed"), Time(format="epoch_ms", end="closed")
 WITH_OFFSET = Time(format="%Y%m%d%H%M%S", utc_offset_column="offset", end="closed")
@@ -313,6 +318,34 @@ def test_a_pattern_may_say_days_first():
 
 def test_a_percent_sign_before_a_d_is_no_day():
     assert read(["202610 %d 120000", "202610 31 120000"], paris("reject", "%Y%m %%d %H%M%S"))[1] == "time_malformed"
+
+
+def _of_python(value: str) -> str:
+    """A time of digits only by Python's own calendar."""
+    if not re.fullmatch("[0-9]{14}", value):
+        return "time_malformed"
+    year, *rest = (int(value[begin:end]) for begin, end in ((0, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14)))
+    try:
+        # Python has no year 0; year 400 has the same days.
+        instant = datetime(year or 400, *rest)  # noqa: DTZ001 - UTC by name
+    except ValueError:
+        return "time_malformed"
+    return instant.isoformat() if LAST_YEAR > year > FIRST_YEAR else "time_out_of_range"
+
+
+ALMOST_TIMES = st.one_of(
+    st.datetimes().map(lambda instant: f"{instant.year:04}{instant:%m%d%H%M%S}"),
+    st.from_regex(r"20[0-9]{2}[01][0-9][0-3][0-9][0-2][0-9][0-6][0-9][0-6][0-9]", fullmatch=True),
+    st.from_regex(r"[0-9]{12,16}", fullmatch=True),
+    st.text("0123456789 :/+-é٣\0", max_size=16),
+)
+
+
+@given(st.lists(ALMOST_TIMES, min_size=1, max_size=8), st.integers(0, 3))
+def test_times_of_digits_are_those_of_pythons_calendar(values, first):
+    inside = [value for value in values if value.strip()[:4] not in EDGES] or ["rubbish"]
+    column = pa.array([None, *inside], pa.string())[1:][first:]
+    assert read(column, UNIVERSAL) == [_of_python(value.strip()) for value in inside[first:]]
 
 
 @pytest.mark.parametrize("form", ["%Y%m%d%H%M%S", "%d/%m/%Y %H:%M:%S", "à %H:%M:%S%%, %d.%m.%Y", "%m %Y, %d (%H)", "%y%m%d%H"])
