@@ -209,11 +209,14 @@ def _revision(parser: argparse.ArgumentParser) -> None:
 def _run(call: argparse.Namespace, settings: Settings) -> None:
     from data_quality.judge import load
     from jobs import stages, summary
+    from jobs.pseudonyms import load_compiled
+    from jobs.spark import start_workers
     from jobs.workplace import workplace
 
     month = usage_month(call.month)
     load()  # while Java starts, which keeps one processor busy
     with workplace(settings, f"run {call.month}", log.say) as opened:
+        start_workers(opened.lake.spark, settings, load_compiled)
         try:
             for stage in STAGES:
                 stages.run(opened, stage, month)

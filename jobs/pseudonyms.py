@@ -141,6 +141,16 @@ def _known_pseudonyms() -> Known:
     return Known(_PLACES, _MANY)
 
 
+def load_compiled() -> None:
+    """Load the compiled code with which many texts are hashed and remembered."""
+    text, secret = pa.array([b""]), bytes(KEY_OCTETS)
+    for module, begins in (("jobs.hmac_sha256", (b"",)), ("jobs.blake2b", ())):
+        import_module(module).hashed(secret, *begins, text)
+    known = Known(1 << 4)
+    known.remember("", text, np.zeros((1, PSEUDONYM_OCTETS), np.uint8))
+    known.of("", text)
+
+
 def beginnings(pseudonyms: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint64]:
     """The first eight octets of pseudonyms, none of them null, each as one number."""
     octets = pseudonyms.buffers()[1] if len(pseudonyms) else b""

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -97,6 +98,23 @@ def in_tasks(
                 yield from [found] if isinstance(found, pa.RecordBatch) else found
 
     return spark.range(0, count, 1, max(1, count)).mapInArrow(do, from_arrow_schema(schema))
+
+
+def start_workers(spark: SparkSession, settings: Settings, ready: Callable[[], None]) -> None:
+    """Begin to start Python's workers and make each ready while something else goes on: they will be needed where much landed."""
+    if _octets(settings.landing) <= SMALL_LANDING_OCTETS:
+        return
+    nothing = pa.schema([("nothing", pa.int8())])
+
+    def work(_: int) -> pa.RecordBatch:
+        ready()
+        return pa.RecordBatch.from_pylist([], nothing)
+
+    def start() -> None:
+        with suppress(Exception):  # whoever has work for a worker that cannot start says so
+            in_tasks(spark, spark.sparkContext.defaultParallelism, work, nothing).collect()
+
+    Thread(target=start, daemon=True).start()
 
 
 def _figures() -> dict[str, str]:
