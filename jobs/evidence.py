@@ -25,7 +25,6 @@ from jobs.lake import Lake
 from jobs.legal_calendar import Month, days_of
 from jobs.pieces import PIECES, in_one, travelling
 from jobs.steps import are_few, asked
-from jobs.sums import summable
 from jobs.table_rows import TableRows, meet
 from schemas.tables import (
     ESTIMATED,
@@ -136,7 +135,7 @@ def daily_usage(intervals: TableRows, legal_timezone: str) -> Daily:
     def of_days(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         found: dict[tuple[str, date], list[int]] = {}
         for rows in batches:
-            octets = summable(pc.add_checked(rows["octets_up"], rows["octets_down"]))
+            octets = _summable(pc.add_checked(rows["octets_up"], rows["octets_down"]))
             quarter = pc.divide(rows["closed_at"].cast(pa.int64()), _QUARTER_S * 1_000_000)
             table = pa.table({"source": rows["source"].cast(pa.string()), "quarter": quarter, "octets": octets})
             for of in table.group_by(["source", "quarter"]).aggregate([("octets", "sum"), ("octets", "count")]).to_pylist():
@@ -152,6 +151,12 @@ def daily_usage(intervals: TableRows, legal_timezone: str) -> Daily:
         before = daily.get((of["source"], of["day"]), _NOTHING)
         daily[of["source"], of["day"]] = Used(before.octets + int(of["octets"]), before.intervals + of["intervals"])
     return daily
+
+
+def _summable(amounts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Amounts that are not negative, as decimals where their sum might not fit into 64 bits: Arrow's sums of integers wrap."""
+    most = (pc.max(amounts).as_py() or 0) * len(amounts)
+    return amounts if most < 1 << 63 else amounts.cast(pa.decimal128(38))
 
 
 _DAYS = pa.schema([("source", pa.string()), ("day", pa.date32()), ("octets", pa.decimal128(38)), ("intervals", pa.int64())])

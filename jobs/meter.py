@@ -67,19 +67,14 @@ HELD = pa.schema(
 """Rows of METERED, but for what all of a revision have."""
 _BY_IDENTIFIER = {"usage": sums.SUMS, "assignments": _ASSIGNED, "lost": LOST}
 _BY_SUBSCRIPTION = {"usage": _USED, "assignments": _SUBSCRIBING}
-_SUMS = ", ".join(
-    [
-        *(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in ("octets_up", "octets_down", "intervals")),
-        "bool_or(is_estimated) AS is_estimated",
-    ]
-)
 _NETWORKS = pa.schema([("source", pa.string()), ("network", pa.string())])
 _FOREVER = "'infinity'::TIMESTAMPTZ"
 
 # Usage goes to the holder of its identifier when the intervals closed.
 _ATTRIBUTED = f"""
     SELECT subscription_key, coalesce(holder.network, networks.network) AS network,
-        coalesce(usage.access_technology, holder.access_technology, '{UNSPECIFIED}') AS access_technology, roaming_zone, {_SUMS}
+        coalesce(usage.access_technology, holder.access_technology, '{UNSPECIFIED}') AS access_technology, roaming_zone,
+        {sums.ADDED}
     FROM usage LEFT JOIN networks USING (source) LEFT JOIN assignments AS holder
         ON usage.identifier_key = holder.identifier_key AND usage.identifier_type = holder.identifier_type
         AND holder.assigned_from <= usage.held_at AND usage.held_at < coalesce(holder.assigned_to, {_FOREVER})
@@ -113,7 +108,7 @@ _METERED = f"""
             WHEN subscribed.subscription_key IS NOT NULL THEN 'holder'
             WHEN usage.subscription_key IS NOT NULL THEN 'inactive_holder'
             ELSE 'unknown_identifier'
-        END AS attribution, usage.network, access_technology, roaming_zone, {_SUMS}
+        END AS attribution, usage.network, access_technology, roaming_zone, {sums.ADDED}
     FROM usage LEFT JOIN subscribed ON usage.subscription_key = subscribed.subscription_key
     GROUP BY ALL
 """
@@ -191,7 +186,9 @@ class Metering:
 def added_up(usage: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows of ``Metered.unheld`` of all subscriptions, those that are alike as one."""
     rows = pa.Table.from_pylist(usage, HELD)
-    return asked(f"SELECT * EXCLUDE ({', '.join(name for name, _ in sums.AMOUNTS)}), {_SUMS} FROM rows GROUP BY ALL", rows=rows)
+    return asked(
+        f"SELECT * EXCLUDE ({', '.join(name for name, _ in sums.AMOUNTS)}), {sums.ADDED} FROM rows GROUP BY ALL", rows=rows
+    )
 
 
 def _metered(of: Mapping[str, pa.Table]) -> Metered:

@@ -104,15 +104,12 @@ def start_workers(spark: SparkSession, settings: Settings, ready: Callable[[], N
     """Begin to start Python's workers and make each ready while something else goes on: they will be needed where much landed."""
     if _octets(settings.landing) <= SMALL_LANDING_OCTETS:
         return
-    nothing = pa.schema([("nothing", pa.int8())])
-
-    def work(_: int) -> pa.RecordBatch:
-        ready()
-        return pa.RecordBatch.from_pylist([], nothing)
+    processors = spark.sparkContext.defaultParallelism
 
     def start() -> None:
         with suppress(Exception):  # whoever has work for a worker that cannot start says so
-            in_tasks(spark, spark.sparkContext.defaultParallelism, work, nothing).collect()
+            # Without a query, which Spark would plan for as long as a worker takes to start.
+            spark.sparkContext.parallelize(range(processors), processors).foreach(lambda _: ready())
 
     Thread(target=start, daemon=True).start()
 

@@ -1,12 +1,12 @@
-"""Sums of a month's intervals per identifier, by Arrow in the steps of metering.
+"""Sums of a month's intervals per identifier, in the steps of metering.
 
-Each step adds up what it reads, and hands its sums on in pieces by the beginning of the identifier.
+Each step has DuckDB add up what it reads, and hands its sums on in pieces by the beginning of the identifier.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.legal_calendar import microseconds
-from jobs.pieces import ENCODED, PIECES, in_pieces
+from jobs.pieces import ENCODED, PIECES, in_pieces, of_schema
 from jobs.pseudonyms import PSEUDONYM, beginnings
-from jobs.steps import GROUP_ROWS, Steps
+from jobs.steps import GROUP_ROWS, Steps, asked
 from jobs.table_rows import TableRows
 
 Integers = npt.NDArray[np.int64]
@@ -35,11 +35,16 @@ INSTANT = pa.timestamp("us", "UTC")
 AMOUNTS = [*((name, pa.int64()) for name in ("octets_up", "octets_down", "intervals")), ("is_estimated", pa.bool_())]
 SUMS = pa.schema([("identifier_key", PSEUDONYM), ("held_at", INSTANT), *AMOUNTS, *((name, ENCODED) for name in _TEXTS)])
 """Sums per identifier, texts and ``held_at``: an instant at which the identifier had the holder of each interval's close."""
-_SUM = pa.schema([("identifier_key", PSEUDONYM), ("texts", pa.int32()), ("held_at", pa.int64()), *AMOUNTS])
-"""A sum while it is worked on: its texts by a number, its instant in microseconds."""
-_TOLD_APART, _ADDED = ("identifier_key", "texts", "held_at"), ("octets_up", "octets_down", "intervals")
-_TOGETHER_ROWS = 1 << 21
-"""Rows that are added up at once."""
+_INTERVAL = pa.schema([("identifier_key", PSEUDONYM), ("texts", pa.int32()), ("held_at", INSTANT), *AMOUNTS])
+"""An interval as a sum of its own: its texts by a number."""
+ADDED = ", ".join(
+    [
+        *(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in ("octets_up", "octets_down", "intervals")),
+        "bool_or(is_estimated) AS is_estimated",
+    ]
+)
+"""Amounts of rows together, as SQL."""
+_ADDED_UP = f"SELECT identifier_key, texts, held_at, {ADDED} FROM rows GROUP BY ALL"
 _TASKS_OF_PROCESSOR, _MOST_TASK_ROWS = 2, 1 << 23
 _MOST_CHANGES = 1 << 22
 """Changes of holder that every task is told, in 64 MiB."""
@@ -65,10 +70,9 @@ def by_identifier(intervals: TableRows, changes: Changes, pieces: int, is_little
     """
 
     def added(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        sums = _Sums()
-        for rows in batches:
-            sums.add(_of_intervals(rows, changes, sums))
-        yield from in_pieces(USAGE, sums.rows(), "identifier_key", pieces)
+        texts = _Texts()
+        found = _added_up(_of_intervals(rows, changes, texts) for rows in batches)
+        yield from in_pieces(USAGE, of_schema(texts.told(found), SUMS), "identifier_key", pieces)
 
     # A file of any hour has most subscribers: the more of them are added up together, the fewer sums there are to be moved.
     of_task = sum(intervals.counts) // (_TASKS_OF_PROCESSOR * processors)
@@ -142,76 +146,44 @@ class Changes:
         return held
 
 
-def _of_intervals(rows: pa.RecordBatch, changes: Changes, sums: _Sums) -> pa.Table:
+def _of_intervals(rows: pa.RecordBatch, changes: Changes, texts: _Texts) -> pa.RecordBatch:
     """Each interval as a sum of its own."""
     identifiers = rows["identifier_key"].cast(PSEUDONYM)
     held_at = changes.held_at(beginnings(identifiers), rows["closed_at"].cast(pa.int64()).to_numpy())
     counts = pc.less_equal(rows["month_part"], 1).cast(pa.int64())
-    columns = [identifiers, sums.numbers([rows[name] for name in _TEXTS]), pa.array(held_at)]
-    return pa.table([*columns, rows["octets_up"], rows["octets_down"], counts, rows["is_estimated"]], schema=_SUM)
+    told_apart = [identifiers, texts.numbers([rows[name] for name in _TEXTS]), pa.array(held_at).cast(INSTANT)]
+    amounts = [rows["octets_up"], rows["octets_down"], counts, rows["is_estimated"]]
+    return pa.RecordBatch.from_arrays([*told_apart, *amounts], schema=_INTERVAL)
 
 
-@dataclass
-class _Sums:
-    """Sums as they come: what has come is added up whenever it is much, and at the end."""
+def _added_up(intervals: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Rows of _INTERVAL, those of the same identifier, texts and instant as one. Raises OverflowError."""
+    return asked(_ADDED_UP, rows=pa.RecordBatchReader.from_batches(_INTERVAL, intervals))
 
-    _held: list[pa.Table] = field(default_factory=lambda: [_SUM.empty_table()])
-    _rows: int = 0
-    _added: int = 0
-    """Rows of the sums that were added up last, which are the first held."""
-    _texts: dict[tuple[str | None, ...], int] = field(default_factory=dict)
 
-    def number(self, texts: tuple[str | None, ...]) -> int:
-        """The number of some texts, in the order in which they came."""
-        return self._texts.setdefault(texts, len(self._texts))
+class _Texts:
+    """Numbers in place of several texts: one is compared sooner than they are."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str | None, ...], int] = {}
 
     def numbers(self, columns: Sequence[pa.Array]) -> pa.Int32Array:
-        """The number of each row's texts."""
+        """The number of each row's texts, in the order in which they came."""
         encoded = [c if pa.types.is_dictionary(c.type) else pc.dictionary_encode(c) for c in columns]
         values = [[*column.dictionary.to_pylist(), None] for column in encoded]
         codes = np.zeros(len(columns[0]), np.int64)
         for column, of in zip(encoded, values, strict=True):
             codes = codes * len(of) + pc.fill_null(column.indices.cast(pa.int64()), len(of) - 1).to_numpy()
         there = np.unique(codes)
-        places = np.unravel_index(there, [len(of) for of in values])
-        numbers = [self.number(tuple(of[at] for of, at in zip(values, row, strict=True))) for row in zip(*places, strict=True)]
+        places = zip(*np.unravel_index(there, [len(of) for of in values]), strict=True)
+        texts = [tuple(of[at] for of, at in zip(values, row, strict=True)) for row in places]
+        numbers = [self._numbers.setdefault(of, len(self._numbers)) for of in texts]
         return pa.array(numbers, pa.int32()).take(pa.array(np.searchsorted(there, codes)))
 
-    def add(self, sums: pa.Table) -> None:
-        """Take in sums."""
-        self._held.append(sums)
-        self._rows += len(sums)
-        if self._rows > max(_TOGETHER_ROWS, 2 * self._added):
-            self._add_up()
-
-    def _add_up(self) -> pa.Table:
-        together = _added_up(pa.concat_tables(self._held))
-        self._held, self._rows, self._added = [together], len(together), len(together)
-        return together
-
-    def rows(self) -> pa.Table:
-        """The sums, as rows of SUMS."""
-        sums, texts = self._add_up().combine_chunks(), list(self._texts)
-        columns = {name: sums[name] for name in sums.column_names} | {"held_at": sums["held_at"].cast(INSTANT)}
+    def told(self, rows: pa.Table) -> pa.Table:
+        """The rows with the texts in place of their numbers."""
+        numbers = rows["texts"].combine_chunks()
         for at, name in enumerate(_TEXTS):
-            of_texts = pc.dictionary_encode(pa.array([of[at] for of in texts], pa.string()))
-            columns[name] = of_texts.take(sums["texts"].combine_chunks())
-        return pa.table([columns[name] for name in SUMS.names], schema=SUMS)
-
-
-def _added_up(sums: pa.Table) -> pa.Table:
-    """Sums of the same identifier, texts and instant as one."""
-    amounts = {name: summable(sums[name]) for name in _ADDED}
-    rows = pa.table({**{name: sums[name] for name in _TOLD_APART}, **amounts, "is_estimated": sums["is_estimated"]})
-    asked = [*((name, "sum") for name in _ADDED), ("is_estimated", "any")]
-    found = rows.group_by(list(_TOLD_APART), use_threads=False).aggregate(asked).select([*_TOLD_APART, *map("_".join, asked)])
-    try:
-        return found.rename_columns(_SUM.names).cast(_SUM)
-    except pa.ArrowInvalid:  # its message quotes the value
-        raise OverflowError("octets of an identifier do not fit into 64 bits") from None
-
-
-def summable(amounts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Amounts that are not negative, as decimals where their sum might not fit into 64 bits: Arrow's sums of integers wrap."""
-    most = (pc.max(amounts).as_py() or 0) * len(amounts)
-    return amounts if most < 1 << 63 else amounts.cast(pa.decimal128(38))
+            of_texts = pc.dictionary_encode(pa.array([texts[at] for texts in self._numbers], pa.string()))
+            rows = rows.append_column(name, of_texts.take(numbers))
+        return rows

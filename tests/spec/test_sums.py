@@ -107,10 +107,7 @@ def of_frame(spark, records, parts=1):
     return OfFrame(spark.createDataFrame(records, ACCEPTED.spark_schema).repartition(parts), OF_INTERVAL)
 
 
-def test_intervals_are_added_up_by_identifier_holder_and_texts(spark, monkeypatch):
-    from jobs import sums
-
-    monkeypatch.setattr(sums, "_TOGETHER_ROWS", 100)
+def test_intervals_are_added_up_by_identifier_holder_and_texts(spark):
     records = some_records(3000)
 
     found = by_steps(spark, of_frame(spark, records, parts=3))
@@ -232,23 +229,23 @@ def test_what_is_visible_on_a_worker_is_what_spark_sees(spark):
 
 @pytest.mark.parametrize(("octets", "fits"), [((1 << 62) - 1, True), (1 << 62, False)])
 def test_a_sum_that_does_not_fit_is_refused_and_never_wraps(octets, fits):
-    from jobs.sums import _SUM, _added_up
+    from jobs.sums import _INTERVAL, _added_up
 
-    one = {"identifier_key": key("sim"), "texts": 0, "held_at": 1, "octets_up": octets, "octets_down": 1, "intervals": 1}
-    rows_of_two = pa.Table.from_pylist([one | {"is_estimated": False}] * 2, _SUM)
+    one = {"identifier_key": key("sim"), "texts": 0, "held_at": MIDDLE, "octets_up": octets, "octets_down": 1, "intervals": 1}
+    intervals = pa.RecordBatch.from_pylist([one | {"is_estimated": False}] * 2, _INTERVAL)
     if fits:
-        assert _added_up(rows_of_two)["octets_up"].to_pylist() == [(1 << 63) - 2]
+        assert _added_up([intervals])["octets_up"].to_pylist() == [(1 << 63) - 2]
     else:
-        with pytest.raises(OverflowError, match=r"octets of an identifier do not fit into 64 bits$"):
-            _added_up(rows_of_two)
+        with pytest.raises(OverflowError, match=r"a sum does not fit into its type$"):
+            _added_up([intervals])
 
 
 def test_identifiers_of_one_beginning_are_not_added_together():
-    from jobs.sums import _SUM, _added_up
+    from jobs.sums import _INTERVAL, _added_up
 
     sims = [b"the same" + bytes([n] * 8) for n in range(3)]
-    one = {"texts": 0, "held_at": 1, "octets_up": 1, "octets_down": 1, "intervals": 1, "is_estimated": False}
-    found = _added_up(pa.Table.from_pylist([one | {"identifier_key": sim} for sim in sims * 2], _SUM))
+    one = {"texts": 0, "held_at": MIDDLE, "octets_up": 1, "octets_down": 1, "intervals": 1, "is_estimated": False}
+    found = _added_up([pa.RecordBatch.from_pylist([one | {"identifier_key": sim} for sim in sims * 2], _INTERVAL)])
 
     assert sorted(found["identifier_key"].to_pylist()) == sims
     assert found["octets_up"].to_pylist() == [2, 2, 2]
