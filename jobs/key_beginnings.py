@@ -19,8 +19,9 @@ from jobs.pseudonyms import PSEUDONYM, beginnings
 _ROW_BITS = np.uint64(24)
 """Of the first eight octets of a key, as many bits give way to the number of its row."""
 _ROW_MASK = (np.uint64(1) << _ROW_BITS) - np.uint64(1)
-_SOUGHT_BITS = np.uint64(24)
-_TOLD_BITS = np.uint64(64) - _ROW_BITS - _SOUGHT_BITS
+_KEPT_BITS = np.uint64(64) - _ROW_BITS
+_LONGEST_SOUGHT_BITS, _MORE_BITS = 24, 6
+"""Of keys that are sought as many bits are looked at first, at most; else so many more than tell them apart."""
 _MANY_TIMES = 8
 KEYS = pa.schema([("bucket", pa.int32()), ("data_file", pa.int32()), ("first_row", pa.int64()), ("keys", pa.binary())])
 """Numbers of a data file whose keys are in one bucket: rows count from the first."""
@@ -88,13 +89,18 @@ class Sought:
     @cached_property
     def _first_bits(self) -> npt.NDArray[np.bool_]:
         """Whether any begins with these bits: most that are not sought are told by one look."""
-        first_bits = np.zeros(1 << int(_SOUGHT_BITS), bool)
-        first_bits[self.keys >> _TOLD_BITS] = True
+        first_bits = np.zeros(1 << self._sought_bits, bool)
+        first_bits[self.keys >> (_KEPT_BITS - np.uint64(self._sought_bits))] = True
         return first_bits
+
+    @cached_property
+    def _sought_bits(self) -> int:
+        """Few keys are looked up in a table that fits into a processor's cache."""
+        return min(len(self.keys).bit_length() + _MORE_BITS, _LONGEST_SOUGHT_BITS)
 
     def places(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Which of some keys, of 64 bits each, begin so."""
-        some = np.flatnonzero(self._first_bits[keys >> (_ROW_BITS + _TOLD_BITS)])
+        some = np.flatnonzero(self._first_bits[keys >> np.uint64(64 - self._sought_bits)])
         return np.asarray(some[_looked_up(keys[some] >> _ROW_BITS, self.keys)], np.int64)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pytest
@@ -75,8 +76,14 @@ def add(reading: Reading, blocks: Any, columns: Sequence[str] = COLUMNS) -> Read
 def read(
     octets: bytes, layout: Delimited = TWO_COLUMNS, block_octets: int = 1 << 20, columns: Sequence[str] = COLUMNS
 ) -> Reading:
-    reading = Reading()
-    return add(reading, read_delimited(pa.BufferReader(octets), layout, columns, reading.tally, WHOLE, block_octets), columns)
+    """Read by Arrow and by compiled code, which say the same of whatever octets."""
+    by_arrow, compiled = Reading(), Reading()
+    for reading, many in ((by_arrow, 1 << 60), (compiled, -1)):
+        with mock.patch("jobs.readers.delimited._MANY_RECORDS", many):
+            blocks = read_delimited(pa.BufferReader(octets), layout, columns, reading.tally, WHOLE, block_octets)
+            add(reading, blocks, columns)
+    assert compiled == by_arrow
+    return compiled
 
 
 def read_file(path: Path) -> Reading:
