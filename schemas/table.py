@@ -115,8 +115,8 @@ class Table:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Names of the columns of text."""
-        return tuple(column.name for column in self.columns if column.sql_type == "STRING")
+        """Names of the columns of text, but for keys: of these every row may have another, so that they have no dictionary."""
+        return tuple(c.name for c in self.columns if c.sql_type == "STRING" and not c.name.endswith("_key"))
 
     def column(self, name: str) -> Column:
         """The column of that name. Raises KeyError."""
