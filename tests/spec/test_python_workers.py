@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
+from jobs.run import Settings
 
 pytestmark = pytest.mark.spark
 
@@ -49,3 +53,30 @@ def test_where_the_path_of_a_socket_would_be_too_long_workers_are_spoken_to_over
 
     monkeypatch.setattr(spark, "LONGEST_SOCKET_PATH", 50)
     assert spark._sockets() == {}
+
+
+@pytest.mark.parametrize("landed_octets", [4, 3])
+def test_workers_start_meanwhile_where_much_landed(landed_octets, spark, tmp_path, monkeypatch):
+    from jobs.spark import start_workers
+
+    monkeypatch.setattr("jobs.spark.SMALL_LANDING_OCTETS", 3)
+    settings = Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)})
+    Path(settings.landing).mkdir()
+    Path(settings.landing, "file").write_bytes(b"x" * landed_octets)
+    started = tmp_path / "started"
+    started.mkdir()
+
+    start_workers(spark, settings, lambda: (started / str(os.getpid())).touch())
+
+    deadline = time.monotonic() + (60 if landed_octets > 3 else 1)
+    while not [*started.iterdir()] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert bool([*started.iterdir()]) is (landed_octets > 3)
+    assert str(os.getpid()) not in [path.name for path in started.iterdir()]
+
+
+def test_compiled_code_that_workers_will_need_is_loaded():
+    from jobs.pseudonyms import load_compiled
+
+    load_compiled()
+    assert {"jobs.hmac_sha256", "jobs.blake2b", "jobs.known"} <= {*sys.modules}
