@@ -60,7 +60,7 @@ def remove(
     alike = Alike.of(lake, table, "record_key", rows, len(files))
     compared = _Compared(alike, rejected)
     suspects = alike.rows(lake.spark, counting, compared.as_judged, _suspected(table))
-    judged = suspects.then("bucket", alike.buckets, compared.judged, in_group(_JUDGED))
+    judged = suspects.then("bucket", alike.buckets, compared.judged, in_group(_JUDGED), are_mostly_few=True)
     for row in judged.then("of_group", len(alike.groups), compared.rewritten, FOUND).rows()["found"].to_pylist():
         yield json.loads(row)
 
@@ -152,7 +152,7 @@ class _Compared:
         return asked(f"SELECT {', '.join(f'{worked_out.get(name, name)} AS {name}' for name in names)} FROM rows", rows=rows)
 
     def judged(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The repeats of a bucket."""
+        """The repeats of some buckets."""
         if some := [batch for batch in batches if len(batch)]:
             found = find_repeats(pa.Table.from_batches(some), self.alike.table)
             yield from self.alike.with_group(found.select(_JUDGED.names).cast(_JUDGED))

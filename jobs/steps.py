@@ -36,10 +36,11 @@ Work = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 class Steps(Protocol):
     """Rows that a step has given."""
 
-    def then(self, number: str, count: int, work: Work, schema: pa.Schema) -> Steps:
+    def then(self, number: str, count: int, work: Work, schema: pa.Schema, are_mostly_few: bool = False) -> Steps:
         """What work makes, as rows of the schema, of all rows with the same number, each below the count, at a time.
 
-        Work may be called without rows, and must give none then.
+        Work may be called without rows, and must give none then. Where rows are mostly few it may be called with those of several
+        numbers, all of each.
         """
 
     def rows(self, at_most: int | None = None) -> pa.Table:
@@ -72,9 +73,10 @@ class InTasks:
 
     frame: DataFrame
 
-    def then(self, number: str, count: int, work: Work, schema: pa.Schema) -> InTasks:
-        """As Steps.then: rows are shuffled, and each task has those of one number."""
-        return InTasks(self.frame.repartitionById(count, number).mapInArrow(work, from_arrow_schema(schema)))
+    def then(self, number: str, count: int, work: Work, schema: pa.Schema, are_mostly_few: bool = False) -> InTasks:
+        """As Steps.then: rows are shuffled, and each task has those of one number, or of several if they are few."""
+        rows = self.frame.repartition(number) if are_mostly_few else self.frame.repartitionById(count, number)
+        return InTasks(rows.mapInArrow(work, from_arrow_schema(schema)))
 
     def rows(self, at_most: int | None = None) -> pa.Table:
         """As Steps.rows."""
@@ -98,7 +100,7 @@ class OnDriver:
             batches = [batch for found in pool.map(lambda work: list(work()), works) for batch in found]
         return cls(pa.Table.from_batches(batches, schema))
 
-    def then(self, number: str, count: int, work: Work, schema: pa.Schema) -> OnDriver:
+    def then(self, number: str, count: int, work: Work, schema: pa.Schema, are_mostly_few: bool = False) -> OnDriver:
         """As Steps.then."""
         numbers = self.found[number]
         of_number = [self.found.filter(pc.equal(numbers, value)).to_batches() for value in pc.unique(numbers)]

@@ -37,6 +37,23 @@ def test_work_is_done_on_all_rows_of_a_number_at_a_time(spark, is_little):
 
 @pytest.mark.parametrize("is_little", [True, False], ids=["on the driver", "in tasks"])
 @pytest.mark.spark
+def test_few_rows_come_with_all_of_their_number(spark, is_little):
+    from jobs.steps import begin
+
+    def counted(batches):
+        rows = pa.Table.from_batches(batches, NUMBERS)
+        for number in set(rows["number"].to_pylist()):
+            of_number = [value for n, value in zip(*rows.to_pydict().values(), strict=True) if n == number]
+            yield pa.RecordBatch.from_pylist([{"number": number, "sum": sum(of_number)}], SUMS)
+
+    found = begin(spark, is_little, 4, numbers, NUMBERS).then("number", 5, counted, SUMS, are_mostly_few=True).rows()
+
+    assert sorted(found["number"].to_pylist()) == [0, 1, 2], "no number is in two calls"
+    assert sum(found["sum"].to_pylist()) == sum(value + part for part in range(3) for value in range(7))
+
+
+@pytest.mark.parametrize("is_little", [True, False], ids=["on the driver", "in tasks"])
+@pytest.mark.spark
 def test_of_nothing_comes_nothing(spark, is_little):
     from jobs.steps import begin
 
