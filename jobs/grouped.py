@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.pieces import PIECES, in_one, tables_of
-from jobs.steps import are_few, asked
+from jobs.steps import Streamed, are_few, asked
 from jobs.table_rows import TableRows
 
 Amounts = Mapping[str, tuple[str, str]]
@@ -32,7 +32,7 @@ def added_up(rows: TableRows, by: Sequence[str], amounts: Amounts) -> list[dict[
     def add(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         some = iter(batches)
         if first := next((batch for batch in some if len(batch)), None):
-            yield from in_one(_FOUND, asked(query, rows=pa.RecordBatchReader.from_batches(first.schema, chain([first], some))))
+            yield from in_one(_FOUND, asked(query, rows=Streamed(first.schema, chain([first], some))))
 
     return together(rows.mapped(add, PIECES, are_few(rows.counts)).rows(), by, amounts)
 

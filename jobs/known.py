@@ -61,8 +61,11 @@ class Known:
 def octets_and_offsets(texts: pa.BinaryArray) -> tuple[Octets, Offsets]:
     """The octets of texts, and where in them each begins and the last ends."""
     _, offsets, octets = texts.buffers()
-    every = np.frombuffer(octets, np.uint8) if octets else np.zeros(0, np.uint8)
-    return every, np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    every = np.frombuffer(octets or b"", np.uint8)
+    bounds = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    for of in (every, bounds):
+        of.flags.writeable = False  # whatever they were made of: for what can be written Numba compiles code of its own
+    return every, bounds
 
 
 @_compiled

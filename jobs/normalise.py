@@ -269,6 +269,8 @@ class _Layout:
 @lru_cache
 def _layout_of(form: str) -> _Layout | None:
     """The layout of a format of whole days that has digits only; None of another."""
+    if not re.fullmatch("(%.|[^%])*", form):
+        return None
     digits, between, at = {}, {}, 0
     for directive, written in re.findall(r"%(.)|([^%])", form):
         if directive in _WIDTHS and directive not in digits:

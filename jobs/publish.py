@@ -161,7 +161,8 @@ def _displayed(sums: pa.Table) -> pa.Table:
 
 def _rounded(amounts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Half up to the unit; none is negative."""
-    return pc.round(amounts, 0, "half_towards_infinity").cast(pa.int64())
+    wide = amounts.cast(pa.decimal128(38, amounts.type.scale))  # what is rounded up may have a digit more
+    return pc.round(wide, 0, "half_towards_infinity").cast(pa.int64())
 
 
 def composed_of(

@@ -44,6 +44,11 @@ _NOTHING_BESIDE = Beside()
 _OF_REVISIONS = (
     "INSERT INTO {part} ({columns}) SELECT {columns} FROM footprint.revisions WHERE publication_id = %(publication_id)s"
 )
+_PART = """
+SELECT EXISTS (SELECT FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = whole.oid AND relname = %(part)s),
+       pg_get_userbyid(relowner)::text
+FROM pg_class AS whole WHERE oid = %(whole)s::regclass
+"""
 _TOTALS = """
 SELECT count(*), coalesce(sum(data_volume_bytes), 0), coalesce(sum(footprint_gco2e), 0) FROM footprint.revisions
 WHERE publication_id = %(publication_id)s AND usage_month = %(usage_month)s AND revision = %(revision)s
@@ -198,27 +203,28 @@ def _is_latest(connection: psycopg.Connection, publication: Mapping[str, Any]) -
 
 @contextmanager
 def _part(connection: psycopg.Connection, table: Table, publication: Mapping[str, Any]) -> Iterator[sql.Identifier]:
-    """The part of a table that rows of a publication fill: a new one joins the table when they are in.
+    """Where rows of a publication are put: into a new part of the table, which joins it when they are in.
 
     To find the places of so many rows in an index one by one takes as long as the rows; of a new part it is made of them all at
-    the end. Rows of a part that is there are replaced in it: to take it out of the table would wait for its readers.
+    the end. Where the table has the part, its rows are replaced in it: to take it out of the table would wait for its readers.
     """
-    value = publication[PARTED_BY[table.name]]
-    place = sql.Identifier(SCHEMA, table.name)
-    part = sql.Identifier(SCHEMA, f"{table.name}_{value}".replace("-", "_"))
-    there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (part.as_string(connection),)).fetchone()
-    if there and there[0]:
-        connection.execute(sql.SQL("DELETE FROM {}").format(part))
-        yield part
+    column, whole = PARTED_BY[table.name], sql.Identifier(SCHEMA, table.name)
+    name = f"{table.name}_{publication[column]}".replace("-", "_")
+    part, value = sql.Identifier(SCHEMA, name), sql.Literal(publication[column])
+    there, owner = connection.execute(_PART, {"whole": f"{SCHEMA}.{table.name}", "part": name}).fetchone() or (False, "")
+    if there:
+        connection.execute(sql.SQL("DELETE FROM {} WHERE {} = {}").format(whole, sql.Identifier(column), value))
+        yield whole
         return
-    connection.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING CONSTRAINTS)").format(part, place))
-    # Whoever reads the table has its rights and policies; the part itself is nobody's but the owner's.
+    connection.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING CONSTRAINTS)").format(part, whole))
+    # Whoever reads the table has its rights and policies; the part itself is for the owner of the table alone.
     connection.execute(sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(part))
     yield part
     key = sql.SQL(", ").join(map(sql.Identifier, table.key))
     connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(part, key))
+    connection.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(part, sql.Identifier(owner)))
     attach = sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES IN ({})")  # readers go on
-    connection.execute(attach.format(place, part, sql.Literal(value)))
+    connection.execute(attach.format(whole, part, value))
 
 
 def _copy(connection: psycopg.Connection, table: Table, rows: Iterable[pa.RecordBatch], place: sql.Identifier) -> int:

@@ -198,8 +198,9 @@ def _compare(connection: psycopg.Connection) -> None:
         existing = {place: kind for place, kind in found.items() if place[0] == table.name}
         if declared != existing:
             places = sorted(declared.keys() | existing.keys())
-            wrong = ", ".join(place[1] for place in places if declared.get(place) != existing.get(place))
+            wrong = [place[1] for place in places if declared.get(place, [])[:2] != existing.get(place, [])[:2]]
+            said = f"columns {', '.join(wrong)}" if wrong else "it is in other parts"
             raise CallError(
-                f"{SCHEMA}.{table.name} in PostgreSQL was made for another declaration (columns {wrong}): "
+                f"{SCHEMA}.{table.name} in PostgreSQL was made for another declaration ({said}): "
                 f"drop schema {SCHEMA}; it is a copy, and the next publication loads it again from the lake"
             )

@@ -160,6 +160,8 @@ def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
         # Rows that are handed to a worker at a time: a batch costs it milliseconds, whatever it holds.
         "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
         "spark.python.daemon.module": "jobs.python_workers",
+        # Said to workers of queries alone, which then are others than those that ``start_workers`` starts without one.
+        "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
         **_sockets(),
         "spark.driver.extraJavaOptions": _java_options(settings, landed) if java_options is None else java_options,
         **(INTERPRETED if _is_tiny(settings, landed) else {}),

@@ -135,7 +135,27 @@ def in_groups(rows: Sequence[int], in_tasks: int = GROUP_ROWS) -> list[list[int]
     return [[*group] for _, group in groupby(range(len(rows)), lambda number: before[number] // together)]
 
 
-def asked(query: str, **tables: pa.Table | pa.RecordBatchReader) -> pa.Table:
+@dataclass
+class Streamed:
+    """Batches that DuckDB reads as they come, and what ended them, if anything did: DuckDB would say that in words of its own."""
+
+    schema: pa.Schema
+    batches: Iterable[pa.RecordBatch]
+    error: BaseException | None = None
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The batches for DuckDB; once."""
+        return pa.RecordBatchReader.from_batches(self.schema, self._each())
+
+    def _each(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self.batches
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+def asked(query: str, **tables: pa.Table | Streamed) -> pa.Table:
     """What DuckDB finds by a query over tables of these names, on the thread that asks.
 
     Raises:
@@ -143,11 +163,16 @@ def asked(query: str, **tables: pa.Table | pa.RecordBatchReader) -> pa.Table:
     """
     with _duckdb().cursor() as connection:
         for name, rows in tables.items():
-            connection.register(name, rows)
+            connection.register(name, rows.reader() if isinstance(rows, Streamed) else rows)
         try:
             return connection.execute(query).to_arrow_table()
         except (duckdb.ConversionException, duckdb.OutOfRangeException):
             raise OverflowError("a sum does not fit into its type") from None
+        except duckdb.Error:
+            for rows in tables.values():
+                if isinstance(rows, Streamed) and rows.error is not None:
+                    raise rows.error from None
+            raise
 
 
 @lru_cache(1)

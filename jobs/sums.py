@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from jobs.legal_calendar import microseconds
 from jobs.pieces import ENCODED, PIECES, in_pieces, of_schema
 from jobs.pseudonyms import PSEUDONYM, beginnings
-from jobs.steps import GROUP_ROWS, Steps, asked
+from jobs.steps import GROUP_ROWS, Steps, Streamed, asked
 from jobs.table_rows import TableRows
 
 Integers = npt.NDArray[np.int64]
@@ -170,7 +170,7 @@ def _of_intervals(rows: pa.RecordBatch, changes: Changes, texts: _Texts) -> pa.R
 
 def _added_up(intervals: Iterable[pa.RecordBatch]) -> pa.Table:
     """Rows of _INTERVAL, those of the same identifier, texts and instant as one. Raises OverflowError."""
-    return asked(_ADDED_UP, rows=pa.RecordBatchReader.from_batches(_INTERVAL, intervals))
+    return asked(_ADDED_UP, rows=Streamed(_INTERVAL, intervals))
 
 
 class _Texts:

@@ -8,23 +8,20 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import pyarrow as pa
 
-from jobs import blake2b
 from jobs.decode import EVERY_RECORD
 from jobs.demo.ber import CDR_HEADER_OCTETS, LONGEST_OCTETS, encode_chf, encode_pgw
-from jobs.known import KNOWN_OCTETS, Known
+from jobs.pseudonyms import load_compiled
 from jobs.readers.block import Tally
 from jobs.readers.charging import read_charging
+from jobs.readers.delimited_walk import fields
 from schemas.source import CHARGING_COLUMNS
 
 
 def main() -> None:
-    """Write and read a record of each kind, meet a text twice, and hash it."""
-    texts, table = pa.array([b"001010000000001"]), Known(2)
-    table.remember("", texts, np.frombuffer(bytes(KNOWN_OCTETS), np.uint8).reshape(1, -1))
-    table.of("", texts)
-    blake2b.hashed(b"key", texts)
+    """Write and read a record of each kind, hash a text, and meet it twice."""
+    load_compiled()
+    fields(b"a|b\n", np.zeros(1, np.int64), np.full(1, 3, np.int64), "|", ("a", "b"), ("b",))
     digits = np.full((1, 15), 49, np.uint8)
     name, plmn = np.full((1, 8), 97, np.uint8), np.zeros((1, 3), np.uint8)
     numbers = np.array([[1, 1, 1, 1_790_000_000, 1_790_003_600, 3600, 10, 20, 2]], np.int64)

@@ -261,7 +261,7 @@ def _reads_many(more: int) -> bool:
 def _is_plain(octets: bytes, layout: Delimited) -> bool:
     """Octets in which a delimiter always ends a field."""
     has_quote = layout.quote is not None and layout.quote.encode() in octets
-    return layout.encoding == "utf-8" and layout.delimiter.isascii() and not has_quote
+    return layout.encoding == "utf-8" and not has_quote
 
 
 def _may_mislead(octets: bytes, last_line: bytes, layout: Delimited) -> bool:

@@ -57,7 +57,7 @@ def test_where_the_path_of_a_socket_would_be_too_long_workers_are_spoken_to_over
 
 @pytest.mark.parametrize("landed_octets", [4, 3])
 def test_workers_start_meanwhile_where_much_landed(landed_octets, spark, tmp_path, monkeypatch):
-    from jobs.spark import start_workers
+    from jobs.spark import in_tasks, start_workers
 
     monkeypatch.setattr("jobs.spark.SMALL_LANDING_OCTETS", 3)
     settings = Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)})
@@ -72,7 +72,9 @@ def test_workers_start_meanwhile_where_much_landed(landed_octets, spark, tmp_pat
     while not [*started.iterdir()] and time.monotonic() < deadline:
         time.sleep(0.05)
     assert bool([*started.iterdir()]) is (landed_octets > 3)
-    assert str(os.getpid()) not in [path.name for path in started.iterdir()]
+    if landed_octets > 3:
+        work = in_tasks(spark, 1, lambda _: pa.RecordBatch.from_pylist([{"said": str(os.getpid())}], SAID), SAID)
+        assert {row.said for row in work.collect()} <= {path.name for path in started.iterdir()}, "the same worker has work"
 
 
 def test_compiled_code_that_workers_will_need_is_loaded():
