@@ -67,9 +67,10 @@ def remove(
 
 def is_first_row(table: Table) -> str:
     """One row stands for each record: its first interval, in its first month; an assignment's under its earliest keys. As SQL."""
-    if table is SUBSCRIPTIONS:
+    # A table that came to a worker is another object.
+    if table.name == SUBSCRIPTIONS.name:
         return "keys_part = 0"
-    return "true" if table is READINGS else "interval_index = 0 AND month_part <= 1"
+    return "true" if table.name == READINGS.name else "interval_index = 0 AND month_part <= 1"
 
 
 def content_hash(table: Table) -> str:

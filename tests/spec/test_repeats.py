@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from schemas.tables import ACCEPTED, SUBSCRIPTIONS
+from schemas.tables import ACCEPTED, READINGS, REJECTED, SUBSCRIPTIONS
 from tests.conftest import hashed, table_of
 
 NOTHING = "| record_key |"
@@ -285,3 +285,38 @@ def test_the_content_of_a_record_is_all_it_says_and_nothing_of_where_it_was_read
 
     says = {name for name, content in zip(table.names, hashes, strict=True) if content != plain}
     assert says == set(table.names) - WHERE - DECIDED
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("on_driver", [True, False], ids=["on the driver", "in tasks"])
+@pytest.mark.parametrize("table", [ACCEPTED, READINGS, SUBSCRIPTIONS], ids=lambda table: table.name)
+def test_a_record_that_comes_twice_is_taken_out_of_each_table_whoever_looks_for_it(
+    table, on_driver, spark, tmp_path, monkeypatch
+):
+    from jobs import repeats
+    from jobs.data_files import TableWriter
+    from jobs.lake import Lake
+
+    if not on_driver:
+        monkeypatch.setattr("jobs.steps.DRIVER_ROWS", -1)
+    lake, files = Lake(spark, str(tmp_path), lambda: None), []
+    delivered = table_of(
+        """
+        | record_key | file_number | record_ordinal |
+        | once       | 1           | 1              |
+        | twice      | 1           | 2              |
+        | twice      | 2           | 1              |
+        """,
+        table,
+    )
+    for begin, count in ((0, 2), (2, 1)):
+        writer, some = TableWriter(table, lake.path(table)), delivered.slice(begin, count).combine_chunks()
+        writer.write({name: some[name].combine_chunks() for name in table.names})
+        files += writer.close()
+
+    found = list(repeats.remove(lake, table, files, {}, lambda rows: np.ones(len(rows), bool), lake.path(REJECTED)))
+
+    assert [path for of in found for path in of["replaced"]] == [files[1].path]
+    assert [of for of_task in found for of in of_task["accepted"]] == []
+    assert [(file, of["duplicate"]) for of_task in found for file, of in of_task["duplicates"]] == [(2, 1)]
+    assert sum(of["rows"] for of_task in found for of in of_task["rejected"]) == 1
