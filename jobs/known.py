@@ -58,7 +58,7 @@ class Known:
             self._room -= _keep(number, *octets_and_offsets(texts), known, self._places, self._room)
 
 
-def octets_and_offsets(texts: pa.BinaryArray) -> tuple[Octets, Offsets]:
+def octets_and_offsets(texts: pa.BinaryArray | pa.StringArray) -> tuple[Octets, Offsets]:
     """The octets of texts, and where in them each begins and the last ends."""
     _, offsets, octets = texts.buffers()
     every = np.frombuffer(octets or b"", np.uint8)

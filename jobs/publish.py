@@ -136,7 +136,10 @@ def compose(
 
 
 def _displayed(sums: pa.Table) -> pa.Table:
-    """Rows of _SUMS as they are published, sorted by their key, as PostgreSQL loads them sooner. Raises OverflowError."""
+    """Rows of _SUMS as they are published, sorted by their key, as the index of a restated month takes them in sooner.
+
+    Raises OverflowError.
+    """
     rows = sums.take(pa.array(np.argsort(beginnings(sums["key"].cast(PSEUDONYM).combine_chunks()))))
     nothing = pa.scalar(Decimal(0))
     try:  # by Arrow, whose decimals of 128 bits take a tenth of the time of DuckDB's; its messages quote values
