@@ -15,6 +15,7 @@ from pathlib import Path
 from jobs import factor_commands, log
 from jobs.launch import MISCALLED, REFUSED, STAGES, WITH_RESULT
 from jobs.lock import LakeBusy, LockLost
+from jobs.postgres import begin_embedded
 from jobs.run import PROJECT, CallError, Refused, Settings, place, usage_month
 from schemas.source import CHARGING_FORMATS, COUNTER_FORMATS, RADIUS_FORMATS, SAMIS_FORMATS
 
@@ -207,16 +208,18 @@ def _revision(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(call: argparse.Namespace, settings: Settings) -> None:
+    begin_embedded(settings)
+    from jobs.pseudonyms import load_compiled
+    from jobs.spark import Session
+
+    month, session = usage_month(call.month), Session(settings)
+    session.begin(load_compiled)  # all that takes long to start, or to import, does so side by side
     from data_quality.judge import load
     from jobs import stages, summary
-    from jobs.pseudonyms import load_compiled
-    from jobs.spark import start_workers
     from jobs.workplace import workplace
 
-    month = usage_month(call.month)
-    load()  # while Java starts, which keeps one processor busy
-    with workplace(settings, f"run {call.month}", log.say) as opened:
-        start_workers(opened.lake.spark, settings, load_compiled)
+    load()
+    with workplace(settings, f"run {call.month}", log.say, session) as opened:
         try:
             for stage in STAGES:
                 stages.run(opened, stage, month)

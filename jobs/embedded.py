@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from jobs.run import PROJECT, CallError
 SUPERUSER = "postgres"
 _START_SECONDS = 120
 _STOP_SECONDS = 60
+_starting = threading.Lock()
+"""Threads of this process wait for each other here; processes do with ``_alone``."""
 _SOCKET_OCTETS = 100
 """Longest path of a socket that every system takes (104 on macOS, 108 on Linux, with the ending zero)."""
 
@@ -43,9 +46,11 @@ footprint.is_embedded = on
 
 def start(folder: Path) -> str:
     """URL of the server whose data is in the folder, started if it does not run. Raises CallError if it cannot start."""
-    running = url(folder)
-    if running:
-        return running
+    with _starting:
+        return url(folder) or _started(folder)
+
+
+def _started(folder: Path) -> str:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as runtime:  # the library shares /tmp with every user where none is set
         started = subprocess.run(

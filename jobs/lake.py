@@ -11,11 +11,12 @@ import logging
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -90,18 +91,25 @@ class Part:
 
 @dataclass(frozen=True)
 class Lake:
-    """Delta tables under one root. ``fence`` is called before every commit and raises when another writer took over.
+    """Delta tables under one root.
+
+    ``session`` is called once Spark is needed, ``fence`` before every commit: it raises when another writer took over.
 
     A table of many rows is read and written as a Spark frame; one that only the driver reads, a few rows for each batch or
     month, as ``small`` and ``append_rows``, which start no Spark job.
     """
 
-    spark: SparkSession
+    session: Callable[[], SparkSession]
     root: str
     fence: Callable[[], None]
     _small: dict[str, tuple[int, list[Row]]] = field(default_factory=dict)
     _found: dict[str, tuple[int, dict[str, DataFrame]]] = field(default_factory=dict)
     _kept: dict[str, tuple[object, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The Spark session."""
+        return self.session()
 
     def path(self, table: Table) -> str:
         """Where the table lies."""
@@ -259,7 +267,9 @@ class Lake:
         conformed = [(_conform(table, part.frame, part.told), part.told) for part in parts]
         with redacted(table):
             log = self._log(table)
-            return self._replace(log, table, [file for part in conformed for file in self._written(table, *part)], replaced)
+            with ThreadPoolExecutor(len(conformed)) as side_by_side:  # while one is planned, or ends, another has the processors
+                written = [*side_by_side.map(lambda part: self._written(table, *part), conformed)]
+            return self._replace(log, table, [file for part in written for file in part], replaced)
 
     def replace_files(self, table: Table, files: Sequence[DataFile], usage_month: date, **within: int) -> int:
         """As ``replace_month``, by files that are written; whoever wrote them answers for the rules, as of ``commit``."""

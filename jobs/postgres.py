@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,17 @@ def url(settings: Settings, role: str | None = None) -> str:
 def start_embedded(settings: Settings) -> None:
     """Start the embedded server unless it runs. Raises CallError if FOOTPRINT_SERVING_URL names another."""
     embedded.start(_embedded_folder(settings, "start"))
+
+
+def begin_embedded(settings: Settings) -> None:
+    """Begin to start the embedded server, if it is the one, while something else goes on; who connects waits for it."""
+
+    def start() -> None:
+        with suppress(Exception):
+            start_embedded(settings)
+
+    if not settings.serving_url:
+        threading.Thread(target=start, daemon=True).start()
 
 
 def stop_embedded(settings: Settings) -> bool:

@@ -236,6 +236,7 @@ def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
         publication = _publication(workplace, usage_month, number, cause, verdict, state, cells)
         lake.append_rows(PUBLICATIONS, [publication], number)
         served.set_result(None)
+        _replace_published(workplace, ledger.months_with_erased_figures(lake))  # PostgreSQL takes longer
 
 
 def _append(lake: Lake, usage_month: date, revision: int, number: int) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +21,14 @@ from jobs.steps import Steps, are_few
 from jobs.table_rows import TableRows
 from schemas.tables import PUBLISHED
 
-_NOT_FIGURES = ("subscription_key", "revision", "publication_id")
-_COLUMNS = {"rows_hash": PUBLISHED.names, "figures_hash": [name for name in PUBLISHED.names if name not in _NOT_FIGURES]}
+_BEFORE_FIGURES, _AFTER_FIGURES = ("subscription_key",), ("revision", "publication_id")
+"""Columns at the begin and the end of a row that are no figures."""
+_NAMES = ("rows_hash", "figures_hash")
 _DIGEST = hashlib.sha256().digest_size
 _DIGITS = 3
 """Hexadecimal digits of a row's hash, twelve bits, that choose its bucket: 4,096 keep each small for tens of millions of rows."""
 _FIRST = 16
+_SEPARATOR = "\x1f"
 DIGESTS = pa.schema([("name", pa.string()), ("first", pa.int32()), ("digests", pa.binary())])
 """Hashes of rows one after the other, by the first hexadecimal digit of each."""
 _BUCKETS = pa.schema([(name, pa.string()) for name in ("name", "bucket", "bucket_hash")])
@@ -42,19 +45,28 @@ def hashes(rows: TableRows) -> dict[str, str]:
 
 def digests(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Hashes of rows with the columns of PUBLISHED, as rows of DIGESTS, for ``hashed_up``."""
-    found: dict[str, list[bytes]] = {name: [] for name in _COLUMNS}
+    found: dict[str, list[bytes]] = {name: [] for name in _NAMES}
     for batch in batches:
         written = {name: _written(batch[name]) for name in PUBLISHED.names}
-        for name, chosen in _COLUMNS.items():
-            found[name].append(_digests([written[column] for column in chosen]))
+        rows = pc.binary_join_element_wise(*written.values(), _SEPARATOR).cast(pa.binary()).to_pylist()
+        before, after = (_octets(written, names) for names in (_BEFORE_FIGURES, _AFTER_FIGURES))
+        figures = (row[begin : len(row) - end] for row, begin, end in zip(rows, before, after, strict=True))
+        for name, texts in zip(_NAMES, (rows, figures), strict=True):
+            found[name].append(b"".join(hashlib.sha256(text).digest() for text in texts))
     yield pa.RecordBatch.from_pylist([row for name, of in found.items() for row in _gathered(name, of)], DIGESTS)
+
+
+def _octets(written: Mapping[str, pa.StringArray], names: Sequence[str]) -> list[int]:
+    """How many octets of each row some columns are, each with a separator."""
+    octets: list[int] = reduce(pc.add, [pc.add(pc.binary_length(written[name]), len(_SEPARATOR)) for name in names]).to_pylist()
+    return octets
 
 
 def hashed_up(steps: Steps) -> dict[str, str]:
     """What ``hashes`` returns, from the hashes of rows."""
     buckets = steps.then("first", _FIRST, _hashed_up, _BUCKETS).rows().to_pylist()
     found = sorted((row["name"], row["bucket"], row["bucket_hash"]) for row in buckets)
-    together = {name: "".join(bucket_hash for of, _, bucket_hash in found if of == name) for name in _COLUMNS}
+    together = {name: "".join(bucket_hash for of, _, bucket_hash in found if of == name) for name in _NAMES}
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in together.items()}
 
 
@@ -70,12 +82,6 @@ def _written(values: pa.Array) -> pa.StringArray:
                 text, has_exponent, pa.array([format(v, "f") for v in values.filter(has_exponent).to_pylist()])
             )
     return pc.fill_null(text, "null")
-
-
-def _digests(texts: Sequence[pa.StringArray]) -> bytes:
-    """Hashes of rows of texts, one after the other."""
-    rows = pc.binary_join_element_wise(*texts, "\x1f").cast(pa.binary()).to_pylist()
-    return b"".join(hashlib.sha256(row).digest() for row in rows)
 
 
 def _gathered(name: str, digests: Sequence[bytes]) -> Iterator[Mapping[str, object]]:

@@ -115,7 +115,7 @@ def _revision(workplace: Workplace, usage_month: date) -> int:
 def scratch_lake(workplace: Workplace, usage_month: date, name: str) -> Lake:
     """A place of a scenario's own under ``var/scenarios``."""
     place = workplace.settings.scenarios / f"{usage_month:%Y-%m}" / name
-    return Lake(workplace.lake.spark, str(place), workplace.lake.fence)
+    return Lake(workplace.lake.session, str(place), workplace.lake.fence)
 
 
 def prorated(estimated: DataFrame, subscribed: DataFrame, factors: DataFrame, days: int) -> DataFrame:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,8 @@ from threading import Thread
 from typing import Any
 
 import pyarrow as pa
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -71,16 +74,48 @@ def session(settings: Settings, application: str = "footprint", java_options: st
     if java.is_dir():  # the Java that set-up found or installed
         os.environ["JAVA_HOME"] = str(java)
     builder = SparkSession.builder.appName(application).master(settings.spark_master)
-    of_machine = {} if SparkSession.getActiveSession() else _machine(settings, java_options)
-    for name, value in {**_figures(), **of_machine}.items():
+    of_machine = {} if SparkContext._active_spark_context else _machine(settings, java_options)
+    for name, value in (figures := _figures() | of_machine).items():
         builder = builder.config(name, value)
-    with _standard_error_to(settings.var / "log" / "spark.log"):
-        spark = builder.getOrCreate()
+    _start_java(figures, settings.var / "log" / "spark.log")
+    spark = builder.getOrCreate()
     # Spark's own messages quote values; what a person needs is raised and redacted in jobs.lake.
     spark.sparkContext.setLogLevel("OFF")
     for name in _LOOKED_UP:
         setattr(spark._jvm, name, getattr(spark._jvm, name))
     return spark
+
+
+class Session:
+    """The session of a process that may need none: it starts when it is first asked for, or meanwhile once that is begun."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing starts yet."""
+        self._settings = settings
+        self._begun: Future[SparkSession] | None = None
+
+    def begin(self, ready: Callable[[], None]) -> None:
+        """Begin to start it, and where much landed Python's workers, while something else goes on; make each worker ready."""
+        self._begun = Future()
+        Thread(target=self._start, args=(self._begun, ready), daemon=True).start()
+
+    def __call__(self) -> SparkSession:
+        """The session. Raises CallError as ``session`` does."""
+        if self._begun is None:
+            return session(self._settings)
+        spark = self._begun.result()
+        jvm: Any = spark._jvm
+        jvm.SparkSession.setActiveSession(spark._jsparkSession)  # Java knows it of each thread of ours
+        return spark
+
+    def _start(self, begun: Future[SparkSession], ready: Callable[[], None]) -> None:
+        try:
+            spark = session(self._settings)
+        except Exception as error:  # noqa: BLE001 - raised to whoever asks for the session
+            begun.set_exception(error)
+            return
+        begun.set_result(spark)
+        start_workers(spark, self._settings, ready)
 
 
 def in_tasks(
@@ -101,17 +136,13 @@ def in_tasks(
 
 
 def start_workers(spark: SparkSession, settings: Settings, ready: Callable[[], None]) -> None:
-    """Begin to start Python's workers and make each ready while something else goes on: they will be needed where much landed."""
+    """Start Python's workers and make each ready: they will be needed where much landed."""
     if _octets(settings.landing) <= SMALL_LANDING_OCTETS:
         return
     processors = spark.sparkContext.defaultParallelism
-
-    def start() -> None:
-        with suppress(Exception):  # whoever has work for a worker that cannot start says so
-            # Without a query, which Spark would plan for as long as a worker takes to start.
-            spark.sparkContext.parallelize(range(processors), processors).foreach(lambda _: ready())
-
-    Thread(target=start, daemon=True).start()
+    with suppress(Exception):  # whoever has work for a worker that cannot start says so
+        # Without a query, which Spark would plan for as long as a worker takes to start.
+        spark.sparkContext.parallelize(range(processors), processors).foreach(lambda _: ready())
 
 
 def _figures() -> dict[str, str]:
@@ -159,6 +190,8 @@ def _machine(settings: Settings, java_options: str | None) -> dict[str, str]:
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
         # Rows that are handed to a worker at a time: a batch costs it milliseconds, whatever it holds.
         "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
+        # No limit in octets, which Spark would add up anew for every row that it hands over.
+        "spark.sql.execution.arrow.maxBytesPerBatch": str((1 << 31) - 1),
         "spark.python.daemon.module": "jobs.python_workers",
         # Said to workers of queries alone, which then are others than those that ``start_workers`` starts without one.
         "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
@@ -235,18 +268,15 @@ def _jars(folder: Path) -> list[str]:
     return [str(folder / name) for name in DELTA_JARS]
 
 
-@contextmanager
-def _standard_error_to(path: Path) -> Iterator[None]:
-    """Let a JVM that starts inside the block write its notices to a file: it inherits the stream it was started with."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = os.dup(2)
-    with path.open("ab") as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+def _start_java(conf: Mapping[str, str], log: Path) -> None:
+    """Start the JVM unless this process has one, with its standard error, on which it gives notices, in a file."""
+    if SparkContext._gateway is not None:
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as opened:
+        asked = SparkConf(loadDefaults=False).setAll([*conf.items()])
+        gateway = launch_gateway(asked, {"stderr": opened})  # type: ignore[no-untyped-call]
+    SparkContext._ensure_initialized(gateway=gateway)
 
 
 if __name__ == "__main__":

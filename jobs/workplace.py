@@ -13,7 +13,7 @@ from jobs.lake import Lake
 from jobs.legal_calendar import Month, bounds
 from jobs.pseudonyms import Keys, Term
 from jobs.run import CallError, Refused, Settings
-from jobs.spark import session
+from jobs.spark import Session
 from schemas.source import NetworkSource, Source, SourceError, read_sources
 from schemas.tables import KEYS, LANDED
 
@@ -45,8 +45,8 @@ class Workplace:
 
 
 @contextmanager
-def workplace(settings: Settings, stage: str, say: Callable[[str], None]) -> Iterator[Workplace]:
-    """Open the lake for writing: one writer, one Spark session, the keys the lake was written with.
+def workplace(settings: Settings, stage: str, say: Callable[[str], None], session: Session | None = None) -> Iterator[Workplace]:
+    """Open the lake for writing: one writer, the keys the lake was written with, one Spark session, once it is needed.
 
     Raises:
         CallError: a source or setting cannot be used, another process writes to the lake, or a key is missing.
@@ -59,7 +59,7 @@ def workplace(settings: Settings, stage: str, say: Callable[[str], None]) -> Ite
     except SourceError as error:
         raise CallError(str(error)) from None
     with lock.writing(settings, stage) as writer:
-        lake = Lake(session(settings), settings.lake, writer.check)
+        lake = Lake(session or Session(settings), settings.lake, writer.check)
         keys = _settle_keys(lake, settings.keys, datetime.now(UTC))
         yield Workplace(settings, sources, lake, keys, lambda: datetime.now(UTC), say)
 

@@ -139,3 +139,16 @@ def test_the_lock_dies_with_the_server(settings):
             late.check()
     with writing(settings) as writer:
         assert writer.fence == late.fence + 1
+
+
+def test_where_only_the_driver_has_work_no_java_starts(settings, monkeypatch):
+    from jobs.cli import main
+
+    def java(_: Settings) -> None:
+        raise AssertionError("Java was started")
+
+    monkeypatch.setattr("jobs.spark.session", java)
+    monkeypatch.setenv("FOOTPRINT_VAR", str(settings.var))
+    (settings.var / "landing" / "pgw_pipe").mkdir(parents=True)
+    for stage in ("land", "accept"):
+        assert main([stage]) == 0

@@ -618,6 +618,30 @@ def test_a_crashed_server_starts_again_although_its_process_number_is_in_use(tmp
         assert embedded.stop(folder)
 
 
+def test_who_connects_waits_for_a_server_that_was_begun(tmp_path, monkeypatch):
+    settings, started = Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)}), []
+    monkeypatch.setattr(embedded, "_started", lambda folder, begin=embedded._started: (started.append(folder), begin(folder))[1])
+    try:
+        postgres.begin_embedded(settings)
+        with postgres.connect(settings) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert len(started) == 1
+    finally:
+        postgres.stop_embedded(settings)
+
+
+def test_why_a_server_that_was_begun_does_not_start_is_said_to_who_connects(tmp_path):
+    settings = Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)})
+    embedded.start(tmp_path / "serving")
+    embedded.stop(tmp_path / "serving")
+    (tmp_path / "serving" / "postgresql.auto.conf").write_text("no_such_setting = 1\n")
+
+    postgres.begin_embedded(settings)
+
+    with pytest.raises(CallError, match="did not start"):
+        postgres.connect(settings)
+
+
 def test_a_server_that_cannot_start_is_refused_with_its_log(tmp_path):
     folder = tmp_path / "serving"
     embedded.start(folder)

@@ -39,7 +39,7 @@ def counted(settings: Settings, source: str) -> dict[str, tuple[int, int]]:
 
     key = terms_of(settings.keys, IDENTIFIER_KEY).of_month(0)
     names = {key.pseudonym("imsi", imsi): imsi for imsi in (f"00101{number:010}" for number in range(10))}
-    rows = AsOf.now(Lake(session(settings), settings.lake, lambda: None)).rows(ACCEPTED).where(F.col("source") == source)
+    rows = AsOf.now(Lake(lambda: session(settings), settings.lake, lambda: None)).rows(ACCEPTED).where(F.col("source") == source)
     sums = rows.groupBy("identifier_key").agg(F.sum("octets_up").alias("up"), F.sum("octets_down").alias("down"))
     return {names[bytes(row.identifier_key)]: (row.up, row.down) for row in sums.collect()}
 
@@ -100,7 +100,7 @@ def test_what_network_elements_numbered_is_complete(settings):
     from jobs.spark import session
     from schemas.tables import SEQUENCES
 
-    rows = Lake(session(settings), settings.lake, lambda: None).read(SEQUENCES).where("source = 'pgw_ts32297'").collect()
+    rows = Lake(lambda: session(settings), settings.lake, lambda: None).read(SEQUENCES).where("source = 'pgw_ts32297'").collect()
 
     assert sum(row.records for row in rows) == 80
     assert (min(row.first_sequence for row in rows), max(row.last_sequence for row in rows)) == (1001, 1080)

@@ -54,7 +54,7 @@ def read(settings: Settings, table: Any) -> list[Any]:
     from jobs.lake import Lake
     from jobs.spark import session
 
-    return Lake(session(settings), settings.lake, lambda: None).read(table).collect()
+    return Lake(lambda: session(settings), settings.lake, lambda: None).read(table).collect()
 
 
 def served(settings: Settings, statement: str) -> list[Any]:

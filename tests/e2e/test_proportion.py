@@ -35,7 +35,7 @@ def octets(settings: Any) -> dict[date, int]:
     from jobs.spark import session
     from schemas.tables import METERED
 
-    metered = Lake(session(settings), settings.lake, lambda: None).read(METERED).where("attribution = 'holder'")
+    metered = Lake(lambda: session(settings), settings.lake, lambda: None).read(METERED).where("attribution = 'holder'")
     return {row.usage_month: row[1] for row in metered.groupBy("usage_month").sum("octets_down").collect()}
 
 

@@ -61,7 +61,7 @@ def test_batches_are_read_with_the_last_one_planned_only(spark, tmp_path):
     from jobs.lake import Lake
     from schemas import tables
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     logged = [
         {"batch": number, "state": state, "file_numbers": [number, 9], "withdrawn_file_numbers": [8] if number == 2 else []}
         for number, state in ((2, "planned"), (1, "committed"), (1, "planned"), (3, "planned"), (2, "committed"))

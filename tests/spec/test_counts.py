@@ -25,7 +25,7 @@ def counted(request, spark, tmp_path, monkeypatch):
     from jobs.data_files import TableWriter
     from jobs.lake import Lake
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     most, together = request.param
     monkeypatch.setattr(steps, "DRIVER_ROWS", most)
     monkeypatch.setattr(steps, "GROUP_ROWS", together)

@@ -26,7 +26,7 @@ NOON = datetime(2026, 10, 15, 12, 0, 0, 123_456, UTC)
 def lake(spark, tmp_path: Path):
     from jobs.lake import Lake
 
-    return Lake(spark, str(tmp_path), lambda: None)
+    return Lake(lambda: spark, str(tmp_path), lambda: None)
 
 
 def write(lake, months: str) -> list:

@@ -42,7 +42,7 @@ def assignments(request, spark, tmp_path, monkeypatch):
             return Assignments.of_frame(
                 rows(spark, SUBSCRIPTIONS, text).where(f"record_ordinal NOT IN (0, {', '.join(map(str, without)) or 0})")
             )
-        lake, found = Lake(spark, str(tmp_path), lambda: None), table_of(text, SUBSCRIPTIONS).combine_chunks()
+        lake, found = Lake(lambda: spark, str(tmp_path), lambda: None), table_of(text, SUBSCRIPTIONS).combine_chunks()
         files = []
         for begin, end in ((0, 4), (4, len(found))):  # clashes lie in one file, and in two
             writer = TableWriter(SUBSCRIPTIONS, lake.path(SUBSCRIPTIONS))

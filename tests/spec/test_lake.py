@@ -29,7 +29,7 @@ def lake(spark, tmp_path_factory: pytest.TempPathFactory):
     """One lake for the tests of this module; each has tables of its own."""
     from jobs.lake import Lake
 
-    return Lake(spark, str(tmp_path_factory.mktemp("lake")), lambda: None)
+    return Lake(lambda: spark, str(tmp_path_factory.mktemp("lake")), lambda: None)
 
 
 def log_of(lake, table) -> list[dict[str, Any]]:
@@ -183,7 +183,7 @@ def test_a_writer_that_lost_its_turn_writes_nothing(spark, lake):
     def lost() -> None:
         raise LostTurn
 
-    late = Lake(spark, lake.root, lost)
+    late = Lake(lambda: spark, lake.root, lost)
     version, row = lake.version(REVISIONS), rows(spark, REVISIONS, "| subscription_key |\n| late |")
 
     with pytest.raises(LostTurn):
@@ -317,7 +317,7 @@ def test_the_history_says_what_was_appended_and_which_month_was_replaced(spark, 
 
     from jobs.lake import Lake
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     for network in ("mobile", "fixed"):
         row = rows(spark, SUBSCRIBED, f"| subscription_key | network | active_days |\n| ana | {network} | 31 |")
         lake.replace_month(SUBSCRIBED, row, OCTOBER, revision=0)
@@ -336,7 +336,7 @@ def test_the_history_says_what_was_appended_and_which_month_was_replaced(spark, 
 def test_what_the_driver_appended_it_need_not_read_again(spark, tmp_path, monkeypatch):
     from jobs.lake import Lake
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     monkeypatch.setattr(Lake, "read", lambda *_: pytest.fail("the rows are known"))
     row = {"kind": "records", "usage_month": OCTOBER, "reason": "old", "erased_at": datetime(2026, 12, 1, 2, 3, 4, 5, UTC)}
     for number in (1, 2):
@@ -349,7 +349,7 @@ def test_what_the_driver_appended_it_need_not_read_again(spark, tmp_path, monkey
 def test_rows_that_were_there_before_count_though_the_table_was_made_with_them(spark, tmp_path):
     from jobs.lake import Lake
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     first, second = (
         {"kind": "records", "usage_month": month, "reason": "old", "erased_at": datetime(2026, 12, 1, tzinfo=UTC)}
         for month in (OCTOBER, NOVEMBER)
@@ -364,7 +364,7 @@ def test_rows_that_were_there_before_count_though_the_table_was_made_with_them(s
 def test_only_files_that_may_hold_such_rows_are_read_and_looked_for_by_no_spark_job(spark, tmp_path):
     from jobs.lake import Lake, in_month, meets
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     executions = spark._jsparkSession.sharedState().statusStore()
 
     def replace(month: date, *who: str) -> None:
@@ -393,7 +393,7 @@ def test_only_files_that_may_hold_such_rows_are_read_and_looked_for_by_no_spark_
 def test_a_file_is_left_out_by_its_minima_and_maxima_and_never_without_them(spark, tmp_path):
     from jobs.lake import Lake
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     noon, ends = datetime(2026, 10, 10, 12, 0, 0, 123456, UTC), ("12:00:00.123456", "12:00:00.123999", "14:00")
     for number, end in enumerate(ends):
         lake.append(ACCEPTED, rows(spark, ACCEPTED, f"| record_key | closed_at |\n| key {number} | 2026-10-10 {end} |"))
@@ -413,7 +413,7 @@ def test_a_file_is_left_out_by_its_minima_and_maxima_and_never_without_them(spar
 def test_a_log_of_many_commits_is_read_alike_from_its_checkpoint_by_spark_and_goes_on(spark, tmp_path):
     from jobs.lake import NEW, Lake
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     for number in range(1, 13):
         lake.append(
             REVISIONS, rows(spark, REVISIONS, f"| subscription_key | publication_id |\n| row {number} | {number} |"), number
@@ -426,7 +426,7 @@ def test_a_log_of_many_commits_is_read_alike_from_its_checkpoint_by_spark_and_go
 
     def found() -> set[int]:
         by_spark = spark.read.format("delta").load(lake.path(REVISIONS)).collect()
-        by_us = Lake(spark, lake.root, lambda: None).read(REVISIONS).collect()
+        by_us = Lake(lambda: spark, lake.root, lambda: None).read(REVISIONS).collect()
         assert {row.publication_id for row in by_spark} == {row.publication_id for row in by_us}
         return {row.publication_id for row in by_us}
 
@@ -440,10 +440,10 @@ def test_a_log_of_many_commits_is_read_alike_from_its_checkpoint_by_spark_and_go
 def test_a_version_that_came_meanwhile_is_not_written_over(spark, tmp_path):
     from jobs.lake import Lake, LakeError
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     row = {"kind": "records", "usage_month": OCTOBER, "reason": "old", "erased_at": datetime(2026, 12, 1, tzinfo=UTC)}
     lake.append_rows(ERASURES, [row], 1)
-    overtaken = Lake(spark, str(tmp_path), lambda: lake.append_rows(ERASURES, [row], 2))
+    overtaken = Lake(lambda: spark, str(tmp_path), lambda: lake.append_rows(ERASURES, [row], 2))
 
     with pytest.raises(LakeError, match="erasures: CommitFailedError"):
         overtaken.append_rows(ERASURES, [row], 3)
@@ -455,7 +455,7 @@ def test_a_version_that_came_meanwhile_is_not_written_over(spark, tmp_path):
 def test_a_version_that_came_while_a_frame_was_written_is_not_written_over(spark, tmp_path, monkeypatch, write):
     from jobs.lake import Lake, LakeError
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
 
     def month(who: str):
         return rows(spark, METERED, f"| revision | subscription_key | attribution |\n| 1 | {who} | holder |")
@@ -485,7 +485,7 @@ def test_a_lake_of_an_earlier_version_is_refused_with_what_to_do(spark, tmp_path
     lines = [line for line in SUBSCRIBED.text.splitlines() if not line.strip().startswith("revision")]
     of_month = ("usage_month",)
     before = dataclasses.replace(SUBSCRIBED, text="\n".join(lines), partitioned_by=of_month, statistics=of_month)
-    old = Lake(spark, str(tmp_path), lambda: None)
+    old = Lake(lambda: spark, str(tmp_path), lambda: None)
     old.replace_month(before, rows(spark, before, "| subscription_key | network | active_days |\n| ana | mobile | 31 |"), OCTOBER)
 
     with pytest.raises(Refused, match="lacks revision: the lake was made by an earlier version"):
@@ -498,7 +498,7 @@ def test_columns_that_are_told_by_a_number_are_written_as_they_would_be_handed_o
 
     from jobs.lake import Lake, LakeError, Part, Told
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     text = "| revision | subscription_key | network | brand | active_days |\n| 1 | ana | mobile | one | 3 |\n| 1 | ben | fixed | two | 4 |"
     frame = rows(spark, SUBSCRIBED, text)
     told = pa.table({"brand": ["one", "two"], "active_days": pa.array([3, 4], pa.int32())})
@@ -544,7 +544,7 @@ def test_a_data_file_whose_rows_no_writer_has_counted_is_not_taken_for_small(spa
     from jobs.delta_log import UNKNOWN_ROWS
     from jobs.lake import Lake
 
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     lake.append(ACCEPTED, rows(spark, ACCEPTED, "| record_ordinal |\n| 1 |"))
     assert [*lake.paths(ACCEPTED, {}).values()] == [1]
     (log,) = (tmp_path / ACCEPTED.name / "_delta_log").glob("*1.json")

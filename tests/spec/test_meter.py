@@ -232,7 +232,7 @@ def test_a_month_with_such_subscriptions_is_refused_and_nothing_of_it_is_kept(sp
 
     monkeypatch.setattr("jobs.steps.DRIVER_ROWS", on_driver)
     monkeypatch.setattr("jobs.pieces._LEAST_PIECE_ROWS", 1)
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     records = [
         row | {"batch": 1}
         for row in table_of(f"{USED}\n| pgw | imsi | sim 1 | 2026-10-10 | 7 | 2026-10-01 |", ACCEPTED).to_pylist()
@@ -388,7 +388,7 @@ def test_a_corrected_assignment_counts_as_it_was_delivered_last(spark, tmp_path,
 
     monkeypatch.setattr("jobs.conflicts.FEW_ROWS", most)
     monkeypatch.setattr("jobs.steps.DRIVER_ROWS", on_driver)
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     assignments = """
         | batch | record_key | file_number | record_ordinal | assigned_to | brand  | network | is_conflicting |
         | 1     | ana's sim  | 1           | 1              |             | lasts  | mobile  | false          |
@@ -531,7 +531,7 @@ def test_a_record_that_is_known_to_be_lost_flags_its_holder(spark, tmp_path, mon
         |            | 2              | 2026-10-01  |
         | next month | 3              | 2026-11-01  |
         """
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     for table, text in ((REJECTED, rejected), (FILE_BALANCES, balances), (ACCEPTED, records)):
         source = {"batch": 1, "source": "pgw"}
         lake.append_rows(table, [row | source for row in table_of(text, table).to_pylist()])

@@ -241,7 +241,7 @@ def test_amounts_are_added_up_by_few_values_exactly(spark, tmp_path, monkeypatch
     from jobs.table_rows import OfFiles, files_where
 
     monkeypatch.setattr("jobs.steps.DRIVER_ROWS", on_driver)
-    lake = Lake(spark, str(tmp_path), lambda: None)
+    lake = Lake(lambda: spark, str(tmp_path), lambda: None)
     for number in (1, 2):
         of_publication = {"publication_id": number, "usage_month": OCTOBER}
         of_rows = [

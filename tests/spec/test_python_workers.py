@@ -78,6 +78,32 @@ def test_workers_start_meanwhile_where_much_landed(landed_octets, spark, tmp_pat
         assert {row.said for row in work.collect()} == forked_from, "what has work is forked from the same process"
 
 
+def test_a_session_that_was_begun_is_the_one_that_is_asked_for(spark, tmp_path):
+    from jobs.spark import Session
+
+    session = Session(Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)}))
+    session.begin(lambda: None)
+
+    assert session().sparkContext is spark.sparkContext
+    assert session().range(3).count() == 3
+    assert type(spark).getActiveSession() is not None
+
+
+def test_why_a_session_does_not_start_is_said_where_it_is_asked_for(tmp_path, monkeypatch):
+    from jobs.run import CallError
+    from jobs.spark import Session
+
+    def refused(_: Settings) -> None:
+        raise CallError("no JARs")
+
+    monkeypatch.setattr("jobs.spark.session", refused)
+    session = Session(Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)}))
+    session.begin(lambda: None)
+
+    with pytest.raises(CallError, match="no JARs"):
+        session()
+
+
 def test_compiled_code_that_workers_will_need_is_loaded():
     from jobs.pseudonyms import load_compiled
 

@@ -299,7 +299,7 @@ def test_a_record_that_comes_twice_is_taken_out_of_each_table_whoever_looks_for_
 
     if not on_driver:
         monkeypatch.setattr("jobs.steps.DRIVER_ROWS", -1)
-    lake, files = Lake(spark, str(tmp_path), lambda: None), []
+    lake, files = Lake(lambda: spark, str(tmp_path), lambda: None), []
     delivered = table_of(
         """
         | record_key | file_number | record_ordinal |

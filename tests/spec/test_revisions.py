@@ -22,7 +22,7 @@ OCTOBER, NOVEMBER = date(2026, 10, 1), date(2026, 11, 1)
 def lake(spark, tmp_path) -> Any:
     from jobs.lake import Lake
 
-    return Lake(spark, str(tmp_path), lambda: None)
+    return Lake(lambda: spark, str(tmp_path), lambda: None)
 
 
 def publish(lake: Any, text: str) -> None:

@@ -138,7 +138,7 @@ def test_rows_of_data_files_that_do_not_count_are_left_out(spark, tmp_path: Path
     from jobs.sums import OF_INTERVAL
     from jobs.table_rows import POSITION, OfFiles, but_for, files_of
 
-    lake, records = Lake(spark, str(tmp_path), lambda: None), some_records(2000)
+    lake, records = Lake(lambda: spark, str(tmp_path), lambda: None), some_records(2000)
     files = []
     for begin in (0, 1500):
         writer = TableWriter(ACCEPTED, lake.path(ACCEPTED))
@@ -219,7 +219,7 @@ def test_what_is_visible_on_a_worker_is_what_spark_sees(spark):
     lines = [f"| {batch} | {file} | {name} |" for batch, file, name in told]
     held = "\n".join(["| batch | file_number | source |", *lines])
     for cutoff in range(6):
-        of = AsOf(Lake(spark, "", lambda: None), batches, cutoff)
+        of = AsOf(Lake(lambda: spark, "", lambda: None), batches, cutoff)
         arrow = table_of(held, ACCEPTED).combine_chunks().to_batches()[0]
 
         found = arrow.filter(pa.array(of.visible.rows(arrow)))["source"].to_pylist()
