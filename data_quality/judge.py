@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ def load() -> None:
 
 
 def _import() -> None:
+    if "great_expectations" in sys.modules:
+        return
     gc.disable()  # modules stay: to look for unused objects among them takes a fifth of the time, and of each look after that
     try:
         importlib.import_module("great_expectations.expectations")

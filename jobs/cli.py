@@ -209,16 +209,15 @@ def _revision(parser: argparse.ArgumentParser) -> None:
 
 def _run(call: argparse.Namespace, settings: Settings) -> None:
     begin_embedded(settings)
+    from data_quality.judge import load
     from jobs.pseudonyms import load_compiled
     from jobs.spark import Session
 
     month, session = usage_month(call.month), Session(settings)
-    session.begin(load_compiled)  # all that takes long to start, or to import, does so side by side
-    from data_quality.judge import load
+    session.begin(load_compiled, load)  # all that takes long to start, or to import, does so side by side
     from jobs import stages, summary
     from jobs.workplace import workplace
 
-    load()
     with workplace(settings, f"run {call.month}", log.say, session) as opened:
         try:
             for stage in STAGES:

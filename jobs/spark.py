@@ -63,8 +63,19 @@ _LOOKED_UP = ("functions", "org.apache.spark.sql.functions", "PythonUtils", "org
 _COMPRESSED = (*COMPRESSION, ".parquet")
 
 
-def session(settings: Settings, application: str = "footprint", java_options: str | None = None) -> SparkSession:
+def session(
+    settings: Settings,
+    application: str = "footprint",
+    java_options: str | None = None,
+    begun: Callable[[SparkContext], None] = lambda _: None,
+) -> SparkSession:
     """Start Spark with Delta on the master of the settings, or join the session that runs, on its machine's terms.
+
+    Args:
+        settings: name the master, and on one machine what Spark may use of it.
+        application: the name that Spark shows.
+        java_options: options of the driver's Java; by default those for what landed.
+        begun: called as soon as there are tasks, before there are queries.
 
     Raises:
         CallError: none runs, and there are no JARs.
@@ -73,12 +84,11 @@ def session(settings: Settings, application: str = "footprint", java_options: st
     java = settings.var / "java"
     if java.is_dir():  # the Java that set-up found or installed
         os.environ["JAVA_HOME"] = str(java)
-    builder = SparkSession.builder.appName(application).master(settings.spark_master)
     of_machine = {} if SparkContext._active_spark_context else _machine(settings, java_options)
-    for name, value in (figures := _figures() | of_machine).items():
-        builder = builder.config(name, value)
-    _start_java(figures, settings.var / "log" / "spark.log")
-    spark = builder.getOrCreate()
+    conf = _figures() | of_machine
+    _start_java(conf, settings.var / "log" / "spark.log")
+    begun(SparkContext.getOrCreate(SparkConf().setAppName(application).setMaster(settings.spark_master).setAll([*conf.items()])))
+    spark = SparkSession.builder.config(map=dict[str, Any](conf)).getOrCreate()
     # Spark's own messages quote values; what a person needs is raised and redacted in jobs.lake.
     spark.sparkContext.setLogLevel("OFF")
     for name in _LOOKED_UP:
@@ -94,10 +104,15 @@ class Session:
         self._settings = settings
         self._begun: Future[SparkSession] | None = None
 
-    def begin(self, ready: Callable[[], None]) -> None:
-        """Begin to start it, and where much landed Python's workers, while something else goes on; make each worker ready."""
+    def begin(self, ready: Callable[[], None], then: Callable[[], None]) -> None:
+        """Begin to start it while something else goes on.
+
+        Args:
+            ready: makes one of Python's workers ready, which are started where much landed.
+            then: called when the session is there.
+        """
         self._begun = Future()
-        Thread(target=self._start, args=(self._begun, ready), daemon=True).start()
+        Thread(target=self._start, args=(self._begun, ready, then), daemon=True).start()
 
     def __call__(self) -> SparkSession:
         """The session. Raises CallError as ``session`` does."""
@@ -108,14 +123,16 @@ class Session:
         jvm.SparkSession.setActiveSession(spark._jsparkSession)  # Java knows it of each thread of ours
         return spark
 
-    def _start(self, begun: Future[SparkSession], ready: Callable[[], None]) -> None:
+    def _start(self, begun: Future[SparkSession], ready: Callable[[], None], then: Callable[[], None]) -> None:
+        def start(context: SparkContext) -> None:
+            Thread(target=start_workers, args=(context, self._settings, ready), daemon=True).start()
+
         try:
-            spark = session(self._settings)
+            begun.set_result(session(self._settings, begun=start))
         except Exception as error:  # noqa: BLE001 - raised to whoever asks for the session
             begun.set_exception(error)
-            return
-        begun.set_result(spark)
-        start_workers(spark, self._settings, ready)
+        else:
+            then()
 
 
 def in_tasks(
@@ -135,14 +152,14 @@ def in_tasks(
     return spark.range(0, count, 1, max(1, count)).mapInArrow(do, from_arrow_schema(schema))
 
 
-def start_workers(spark: SparkSession, settings: Settings, ready: Callable[[], None]) -> None:
+def start_workers(context: SparkContext, settings: Settings, ready: Callable[[], None]) -> None:
     """Start Python's workers and make each ready: they will be needed where much landed."""
     if _octets(settings.landing) <= SMALL_LANDING_OCTETS:
         return
-    processors = spark.sparkContext.defaultParallelism
+    processors = context.defaultParallelism
     with suppress(Exception):  # whoever has work for a worker that cannot start says so
         # Without a query, which Spark would plan for as long as a worker takes to start.
-        spark.sparkContext.parallelize(range(processors), processors).foreach(lambda _: ready())
+        context.parallelize(range(processors), processors).foreach(lambda _: ready())
 
 
 def _figures() -> dict[str, str]:

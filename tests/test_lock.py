@@ -144,7 +144,7 @@ def test_the_lock_dies_with_the_server(settings):
 def test_where_only_the_driver_has_work_no_java_starts(settings, monkeypatch):
     from jobs.cli import main
 
-    def java(_: Settings) -> None:
+    def java(*_: object, **__: object) -> None:
         raise AssertionError("Java was started")
 
     monkeypatch.setattr("jobs.spark.session", java)

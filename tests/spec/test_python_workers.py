@@ -66,7 +66,7 @@ def test_workers_start_meanwhile_where_much_landed(landed_octets, spark, tmp_pat
     started = tmp_path / "started"
     started.mkdir()
 
-    start_workers(spark, settings, lambda: (started / str(os.getppid())).touch())
+    start_workers(spark.sparkContext, settings, lambda: (started / str(os.getppid())).touch())
 
     deadline = time.monotonic() + (60 if landed_octets > 3 else 1)
     while not [*started.iterdir()] and time.monotonic() < deadline:
@@ -82,7 +82,7 @@ def test_a_session_that_was_begun_is_the_one_that_is_asked_for(spark, tmp_path):
     from jobs.spark import Session
 
     session = Session(Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)}))
-    session.begin(lambda: None)
+    session.begin(lambda: None, lambda: None)
 
     assert session().sparkContext is spark.sparkContext
     assert session().range(3).count() == 3
@@ -93,12 +93,12 @@ def test_why_a_session_does_not_start_is_said_where_it_is_asked_for(tmp_path, mo
     from jobs.run import CallError
     from jobs.spark import Session
 
-    def refused(_: Settings) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise CallError("no JARs")
 
     monkeypatch.setattr("jobs.spark.session", refused)
     session = Session(Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)}))
-    session.begin(lambda: None)
+    session.begin(lambda: None, lambda: None)
 
     with pytest.raises(CallError, match="no JARs"):
         session()
