@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 from jobs import counts, outcomes, repeats
 from jobs.batches import AsOf, Batch, latest, read_batches, visible
-from jobs.data_files import FOUND, DataFile, TableWriter, remove_data_files
+from jobs.data_files import DataFile, TableWriter, remove_data_files
 from jobs.files import COMPRESSES, has_parts, is_compressed, parts_of, read_records
 from jobs.key_beginnings import Met
 from jobs.lake import Lake, meeting, versions
@@ -29,7 +29,7 @@ from jobs.land import Delivery, contents_that_count, place_of, read_deliveries, 
 from jobs.pseudonyms import IDENTIFIER_KEY, SERVING_KEY
 from jobs.readers.block import WHOLE, Block, NodeDay, Part, ReadFault, Tally, count_warning
 from jobs.run import Refused, code_version
-from jobs.spark import in_tasks
+from jobs.spark import said_by_tasks
 from jobs.steps import begin
 from jobs.workplace import Workplace
 from schemas.source import CounterSource, Source, SubscriptionSource
@@ -307,17 +307,16 @@ def _read_files(
     number, path = batch.number, workplace.lake.path
     accepted, rejected = path(table), path(REJECTED)
 
-    def read(task: int) -> pa.RecordBatch:
+    def read(task: int) -> str:
         writers = {"accepted": TableWriter(table, accepted, Met()), "rejected": TableWriter(REJECTED, rejected)}
         tallies = []
         for work in tasks[task]:
             policy = outcomes.Policy(ZoneInfo(legal), keys[IDENTIFIER_KEY], keys[SERVING_KEY])
             tallies.append([work.file_number, *_read_file(work, number, sources[work.source], policy, writers)])
         files = {kind: [file.as_json() for file in writer.close()] for kind, writer in writers.items()}
-        return pa.RecordBatch.from_pylist([{"found": json.dumps(files | {"tallies": tallies}, default=int)}], FOUND)
+        return json.dumps(files | {"tallies": tallies}, default=int)
 
-    for row in in_tasks(workplace.lake.spark, len(tasks), read, FOUND).collect():
-        yield json.loads(row.found)
+    yield from map(json.loads, said_by_tasks(workplace.lake.spark, len(tasks), read))
 
 
 def _read_file(

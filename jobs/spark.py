@@ -85,9 +85,9 @@ def session(
     if java.is_dir():  # the Java that set-up found or installed
         os.environ["JAVA_HOME"] = str(java)
     of_machine = {} if SparkContext._active_spark_context else _machine(settings, java_options)
-    conf = _figures() | of_machine
+    conf = {"spark.app.name": application, "spark.master": settings.spark_master, **_figures(), **of_machine}
     _start_java(conf, settings.var / "log" / "spark.log")
-    begun(SparkContext.getOrCreate(SparkConf().setAppName(application).setMaster(settings.spark_master).setAll([*conf.items()])))
+    begun(SparkContext.getOrCreate(SparkConf().setAll([*conf.items()])))
     spark = SparkSession.builder.config(map=dict[str, Any](conf)).getOrCreate()
     # Spark's own messages quote values; what a person needs is raised and redacted in jobs.lake.
     spark.sparkContext.setLogLevel("OFF")
@@ -150,6 +150,12 @@ def in_tasks(
                 yield from [found] if isinstance(found, pa.RecordBatch) else found
 
     return spark.range(0, count, 1, max(1, count)).mapInArrow(do, from_arrow_schema(schema))
+
+
+def said_by_tasks(spark: SparkSession, count: int, work: Callable[[int], str]) -> list[str]:
+    """As ``in_tasks``, what work says, a text for each number, on the driver: no query, which Spark would plan first."""
+    said: list[str] = spark.sparkContext.parallelize(range(count), max(1, count)).map(work).collect()
+    return said
 
 
 def start_workers(context: SparkContext, settings: Settings, ready: Callable[[], None]) -> None:

@@ -104,6 +104,31 @@ def test_why_a_session_does_not_start_is_said_where_it_is_asked_for(tmp_path, mo
         session()
 
 
+def test_java_is_started_with_the_master_and_every_setting(tmp_path, monkeypatch):
+    """Spark prepares for a cluster as Java starts."""
+    from jobs import spark as of_spark
+
+    class Stop(Exception):
+        """Far enough."""
+
+    def stop(conf: dict[str, str], _: Path) -> None:
+        told.update(conf)
+        raise Stop
+
+    told: dict[str, str] = {}
+    monkeypatch.setattr(of_spark, "_start_java", stop)
+    master = {"FOOTPRINT_VAR": str(tmp_path), "FOOTPRINT_SPARK_MASTER": "spark://somewhere:7077"}
+    monkeypatch.setattr(of_spark, "_jars", lambda _: ["a.jar", "b.jar"])
+    monkeypatch.setattr(of_spark.SparkContext, "_active_spark_context", None)
+    with pytest.raises(Stop):
+        of_spark.session(Settings.from_environment(master), "application")
+
+    assert told["spark.master"] == "spark://somewhere:7077"
+    assert told["spark.app.name"] == "application"
+    assert told["spark.jars"] == "a.jar,b.jar"
+    assert told["spark.sql.session.timeZone"] == "UTC"
+
+
 def test_compiled_code_that_workers_will_need_is_loaded():
     from jobs.pseudonyms import load_compiled
 
