@@ -38,12 +38,14 @@ from schemas.tables import ACCEPTED, BATCHES, FILE_BALANCES, READINGS, REJECTED,
 
 BATCH_OCTETS = 32 << 30
 TASK_OCTETS = 128 << 20
-SMALLEST_PART_OCTETS = 8 << 20
+SMALLEST_PART_OCTETS = 4 << 20
 """A part of a file is no smaller: each is opened apart, and looking for the parts is a task, too."""
 _DRIVER_OCTETS = 256 << 20
 """Of large files, decompressed, that the driver looks through itself for their parts."""
-_PARTS_OF_TASK = 3
+_PARTS_OF_TASK = 6
 """A file that is more than a task reads comes in parts of which so many are one, so that tasks become alike."""
+_LITTLE_OCTETS = 256 << 20
+"""Of a batch, decompressed, whose records are of few days, or so few that it does not matter which data file they are in."""
 _FILLED = {"usage": ACCEPTED, "counters": READINGS, "subscriptions": SUBSCRIPTIONS}
 """The table that each kind of source fills."""
 _TABLES = (ACCEPTED, READINGS, REJECTED, SUBSCRIPTIONS, FILE_BALANCES, SEQUENCES)
@@ -239,11 +241,10 @@ class _Work:
 
 
 def _tasks(workplace: Workplace, deliveries: Sequence[Delivery]) -> list[list[_Work]]:
-    """Files in groups of up to about TASK_OCTETS, alike and in the order of delivery: one group a Spark task.
+    """Files in groups of up to about TASK_OCTETS, alike: one group a Spark task.
 
     There are as many groups for each processor. A file that would keep one processor at work while others wait comes in parts;
-    a compressed one in no more than there are processors for. Files that follow each other hold the same days, so the data files
-    that are written from them do, and a late file is compared with few of them.
+    a compressed one in no more than there are processors for.
     """
     landing = workplace.settings.landing
     works = [_Work(d.file_number, d.source, place_of(landing, d), d.size_octets) for d in deliveries]
@@ -258,12 +259,30 @@ def _tasks(workplace: Workplace, deliveries: Sequence[Delivery]) -> list[list[_W
     }
     works = [work for work in works if work not in divisible] + _parts(workplace, divisible, part_octets)
     works.sort(key=lambda work: (work.file_number, work.part.begin_octet))
-    total, parallelism = max(1, sum(work.weight for work in works)), _parallelism(workplace)
+    total, parallelism = sum(work.weight for work in works), _parallelism(workplace)
     count = parallelism * max(1, round(total / (most * parallelism)))
+    tasks = _alike(works, count) if total <= _LITTLE_OCTETS else _in_order(works, count)
+    return sorted(tasks, key=lambda task: -sum(work.weight for work in task))
+
+
+def _in_order(works: Sequence[_Work], count: int) -> list[list[_Work]]:
+    """So many groups in the order of delivery.
+
+    Files that follow each other hold the same days, so the data files that are written from them do, and a late file is compared
+    with few of them.
+    """
+    total = max(1, sum(work.weight for work in works))
     middles = [end - work.weight / 2 for end, work in zip(accumulate(work.weight for work in works), works, strict=True)]
     of_task = groupby(zip(middles, works, strict=True), lambda placed: int(placed[0] * count / total))
-    tasks = [[work for _, work in placed] for _, placed in of_task]
-    return sorted(tasks, key=lambda task: -sum(work.weight for work in task))
+    return [[work for _, work in placed] for _, placed in of_task]
+
+
+def _alike(works: Sequence[_Work], count: int) -> list[list[_Work]]:
+    """So many groups, or fewer, as alike as can be, each in the order of delivery."""
+    groups: list[list[_Work]] = [[] for _ in range(count)]
+    for work in sorted(works, key=lambda work: -work.weight):
+        min(groups, key=lambda group: sum(of.weight for of in group)).append(work)
+    return [sorted(group, key=lambda work: (work.file_number, work.part.begin_octet)) for group in groups if group]
 
 
 def _parallelism(workplace: Workplace) -> int:

@@ -93,7 +93,7 @@ class Part:
 class Lake:
     """Delta tables under one root.
 
-    ``session`` is called once Spark is needed, ``fence`` before every commit: it raises when another writer took over.
+    ``session`` is called when Spark is first asked for, ``fence`` before every commit: it raises when another writer took over.
 
     A table of many rows is read and written as a Spark frame; one that only the driver reads, a few rows for each batch or
     month, as ``small`` and ``append_rows``, which start no Spark job.
@@ -267,7 +267,9 @@ class Lake:
         conformed = [(_conform(table, part.frame, part.told), part.told) for part in parts]
         with redacted(table):
             log = self._log(table)
-            with ThreadPoolExecutor(len(conformed)) as side_by_side:  # while one is planned, or ends, another has the processors
+            with ThreadPoolExecutor(
+                max(1, len(conformed))
+            ) as side_by_side:  # while one is planned, or ends, another has the processors
                 written = [*side_by_side.map(lambda part: self._written(table, *part), conformed)]
             return self._replace(log, table, [file for part in written for file in part], replaced)
 

@@ -220,6 +220,8 @@ def _copied(lake: Lake, usage_month: date, publication_id: int) -> list[DataFile
 def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
     """Publish the revision that is estimated and verified: its rows, what it changed, and then one row of the ledger.
 
+    PostgreSQL takes it in meanwhile, and the Delta table ``published``, too, if it is the first of its month.
+
     Raises:
         Refused: there is no passed verdict on what is estimated now, or the month was published otherwise in the meantime.
         CallError: PostgreSQL serves another lake.
@@ -236,7 +238,8 @@ def commit(workplace: Workplace, usage_month: date, cause: Cause) -> None:
         publication = _publication(workplace, usage_month, number, cause, verdict, state, cells)
         lake.append_rows(PUBLICATIONS, [publication], number)
         served.set_result(None)
-        _replace_published(workplace, ledger.months_with_erased_figures(lake))  # PostgreSQL takes longer
+        if cause.restated is None:  # a restatement that is cut short is known by what is left to project
+            _replace_published(workplace, ledger.months_with_erased_figures(lake))  # PostgreSQL takes longer
 
 
 def _append(lake: Lake, usage_month: date, revision: int, number: int) -> list[dict[str, Any]]:

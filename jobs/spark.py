@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,11 +12,13 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Thread, current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 import pyarrow as pa
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -78,7 +81,7 @@ def session(
         begun: called as soon as there are tasks, before there are queries.
 
     Raises:
-        CallError: none runs, and there are no JARs.
+        CallError: none runs, and there are no JARs, or Java does not start.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     java = settings.var / "java"
@@ -108,7 +111,7 @@ class Session:
         """Begin to start it while something else goes on.
 
         Args:
-            ready: makes one of Python's workers ready, which are started where much landed.
+            ready: makes a Python worker ready; workers are started only where much landed.
             then: called when the session is there.
         """
         self._begun = Future()
@@ -116,11 +119,11 @@ class Session:
 
     def __call__(self) -> SparkSession:
         """The session. Raises CallError as ``session`` does."""
-        if self._begun is None:
-            return session(self._settings)
-        spark = self._begun.result()
+        spark = session(self._settings) if self._begun is None else self._begun.result()
         jvm: Any = spark._jvm
-        jvm.SparkSession.setActiveSession(spark._jsparkSession)  # Java knows it of each thread of ours
+        jvm.SparkSession.setActiveSession(spark._jsparkSession)  # Java knows it for the thread that started it
+        if current_thread() is main_thread():
+            _cancel_when_interrupted(spark.sparkContext)
         return spark
 
     def _start(self, begun: Future[SparkSession], ready: Callable[[], None], then: Callable[[], None]) -> None:
@@ -129,10 +132,20 @@ class Session:
 
         try:
             begun.set_result(session(self._settings, begun=start))
-        except Exception as error:  # noqa: BLE001 - raised to whoever asks for the session
+        except BaseException as error:  # noqa: BLE001 - raised to whoever asks for the session
             begun.set_exception(error)
         else:
             then()
+
+
+def _cancel_when_interrupted(context: SparkContext) -> None:
+    """Cancel what runs, so that nobody waits for it. Spark's own handler asks Java over a connection in use, and fails."""
+
+    def cancel(_: int, __: FrameType | None) -> None:
+        Thread(target=context.cancelAllJobs, daemon=True).start()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, cancel)
 
 
 def in_tasks(
@@ -298,7 +311,10 @@ def _start_java(conf: Mapping[str, str], log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as opened:
         asked = SparkConf(loadDefaults=False).setAll([*conf.items()])
-        gateway = launch_gateway(asked, {"stderr": opened})  # type: ignore[no-untyped-call]
+        try:
+            gateway = launch_gateway(asked, {"stderr": opened})  # type: ignore[no-untyped-call]
+        except PySparkRuntimeError:
+            raise CallError(f"Java did not start: {log} says why; make setup installs it") from None
     SparkContext._ensure_initialized(gateway=gateway)
 
 

@@ -46,7 +46,7 @@ class Workplace:
 
 @contextmanager
 def workplace(settings: Settings, stage: str, say: Callable[[str], None], session: Session | None = None) -> Iterator[Workplace]:
-    """Open the lake for writing: one writer, the keys the lake was written with, one Spark session, once it is needed.
+    """Open the lake for writing: one writer, the keys the lake was written with, one Spark session, once it is asked for.
 
     Raises:
         CallError: a source or setting cannot be used, another process writes to the lake, or a key is missing.

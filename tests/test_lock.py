@@ -141,7 +141,7 @@ def test_the_lock_dies_with_the_server(settings):
         assert writer.fence == late.fence + 1
 
 
-def test_where_only_the_driver_has_work_no_java_starts(settings, monkeypatch):
+def test_where_nothing_is_to_read_no_java_starts(settings, monkeypatch):
     from jobs.cli import main
 
     def java(*_: object, **__: object) -> None:

@@ -130,7 +130,12 @@ def test_what_is_no_month_ends_with_2_and_says_how_to_write_one(capsys, month):
     ],
     ids=" ".join,
 )
-def test_a_month_is_checked_before_anything_is_opened(capsys, command):
+def test_a_month_is_checked_before_anything_is_opened(capsys, monkeypatch, command):
+    def opened(*_: object) -> None:
+        raise AssertionError("something was opened")
+
+    monkeypatch.setattr("jobs.cli.begin_embedded", opened)
+    monkeypatch.setattr("jobs.spark.session", opened)
     code, _, err = called(capsys, *command, "--month", "2026-13")
 
     assert code == 2

@@ -162,6 +162,12 @@ def test_the_hash_of_figures_does_not_see_keys_and_revisions_but_the_hash_of_row
         assert both(changed)[0] != expected[0], column
 
 
+def test_figures_stand_together_in_a_row_as_their_hash_takes_them():
+    from jobs import exact_sql, row_hashes
+
+    assert (*row_hashes._BEFORE_FIGURES, *exact_sql.FIGURES, *row_hashes._AFTER_FIGURES) == tuple(PUBLISHED.names)
+
+
 def test_hashes_are_those_of_the_rows_as_plain_python_writes_them(spark):
     tiny = "CAST(0.000000000001 AS DECIMAL(24,12))"
     written = {"volume_gco2e": tiny, "subscription_gco2e": "CAST(0 AS DECIMAL(24,12))", "footprint_gco2e": tiny}

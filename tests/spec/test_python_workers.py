@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Timer
 
 import pyarrow as pa
 import pytest
@@ -68,9 +71,6 @@ def test_workers_start_meanwhile_where_much_landed(landed_octets, spark, tmp_pat
 
     start_workers(spark.sparkContext, settings, lambda: (started / str(os.getppid())).touch())
 
-    deadline = time.monotonic() + (60 if landed_octets > 3 else 1)
-    while not [*started.iterdir()] and time.monotonic() < deadline:
-        time.sleep(0.05)
     assert bool([*started.iterdir()]) is (landed_octets > 3)
     if landed_octets > 3:
         work = in_tasks(spark, 1, lambda _: pa.RecordBatch.from_pylist([{"said": str(os.getppid())}], SAID), SAID)
@@ -82,11 +82,51 @@ def test_a_session_that_was_begun_is_the_one_that_is_asked_for(spark, tmp_path):
     from jobs.spark import Session
 
     session = Session(Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)}))
-    session.begin(lambda: None, lambda: None)
+    there = Event()
+    session.begin(lambda: None, there.set)
 
+    def asked() -> bool:
+        return session().range(3).count() == 3 and type(spark).getActiveSession() is not None
+
+    with ThreadPoolExecutor(1) as other_thread:  # where Java knows of no session
+        assert other_thread.submit(asked).result()
     assert session().sparkContext is spark.sparkContext
-    assert session().range(3).count() == 3
-    assert type(spark).getActiveSession() is not None
+    assert there.wait(60)
+
+
+def test_what_runs_is_cancelled_when_the_process_is_interrupted(spark, tmp_path):
+    from jobs.spark import Session, said_by_tasks
+
+    session = Session(Settings.from_environment({"FOOTPRINT_VAR": str(tmp_path)}))
+    session.begin(lambda: None, lambda: None)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        started = session()
+        Timer(2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            said_by_tasks(started, 1, lambda _: time.sleep(60) or "")
+        deadline = time.monotonic() + 20
+        while spark.sparkContext.statusTracker().getActiveJobsIds() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert time.monotonic() - began < 30
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_java_that_does_not_start_is_a_wrong_call(tmp_path, monkeypatch):
+    from pyspark.errors import PySparkRuntimeError
+
+    from jobs import spark as of_spark
+    from jobs.run import CallError
+
+    def exited(*_: object) -> None:
+        raise PySparkRuntimeError(errorClass="JAVA_GATEWAY_EXITED", messageParameters={})
+
+    monkeypatch.setattr(of_spark.SparkContext, "_gateway", None)
+    monkeypatch.setattr(of_spark, "launch_gateway", exited)
+    with pytest.raises(CallError, match=r"Java did not start: .*log says why"):
+        of_spark._start_java({}, tmp_path / "log")
 
 
 def test_why_a_session_does_not_start_is_said_where_it_is_asked_for(tmp_path, monkeypatch):
