@@ -267,9 +267,8 @@ class Lake:
         conformed = [(_conform(table, part.frame, part.told), part.told) for part in parts]
         with redacted(table):
             log = self._log(table)
-            with ThreadPoolExecutor(
-                max(1, len(conformed))
-            ) as side_by_side:  # while one is planned, or ends, another has the processors
+            # While one part is planned, or ends, another has the processors.
+            with ThreadPoolExecutor(max(1, len(conformed))) as side_by_side:
                 written = [*side_by_side.map(lambda part: self._written(table, *part), conformed)]
             return self._replace(log, table, [file for part in written for file in part], replaced)
 

@@ -22,7 +22,7 @@ from jobs.table_rows import TableRows
 from schemas.tables import PUBLISHED
 
 _BEFORE_FIGURES, _AFTER_FIGURES = ("subscription_key",), ("revision", "publication_id")
-"""Columns at the begin and the end of a row that are no figures."""
+"""Columns at the beginning and the end of a row that are no figures."""
 _NAMES = ("rows_hash", "figures_hash")
 _DIGEST = hashlib.sha256().digest_size
 _DIGITS = 3

@@ -361,6 +361,37 @@ def test_a_corrected_subscription_export_replaces_the_earlier_one(settings, run)
     assert len([row for row in rows if row["usage_month"] == date(2026, 12, 1)]) == 6 + 1
 
 
+def test_a_kill_between_the_ledger_and_the_published_table_heals_on_the_next_run(settings, run, monkeypatch):
+    from deltalake import DeltaTable
+
+    from jobs import serving
+    from jobs.lake import Lake
+    from jobs.postgres import connect
+    from schemas.tables import PUBLISHED
+
+    replace_files = Lake.replace_files
+
+    def killed(self, table, *asked, **within):
+        if table is PUBLISHED:
+            raise KeyboardInterrupt
+        return replace_files(self, table, *asked, **within)
+
+    def december() -> list[int]:
+        rows = DeltaTable(f"{settings.lake}/published").to_pyarrow_table().to_pylist()
+        return [row["publication_id"] for row in rows if row["usage_month"] == date(2026, 12, 1)]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lake, "replace_files", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(settings, "2026-12", ("estimate", "verify", "publish"))
+    assert december() == []
+
+    run(settings, "2026-12", ("publish",))
+
+    with closing(connect(settings)) as connection:
+        assert {*december()} == {serving.publication_ids(connection)[date(2026, 12, 1)]}
+
+
 def test_a_month_without_usage_is_refused_and_leaves_no_row(settings, run):
     from deltalake import DeltaTable
 

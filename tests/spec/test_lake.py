@@ -511,8 +511,12 @@ def test_columns_that_are_told_by_a_number_are_written_as_they_would_be_handed_o
     by_delta_rs = DeltaTable(lake.path(SUBSCRIBED)).to_pyarrow_table(columns=list(SUBSCRIBED.names)).to_pylist()
     assert sorted(tuple(row.values()) for row in by_delta_rs) == expected
     wrong = numbered.withColumn("network", F.lit("satellite"))
-    with pytest.raises(LakeError, match="subscribed: refused by the rule network_is_known"):
-        lake.replace_month(SUBSCRIBED, [Part(wrong, Told("n", told))], OCTOBER, revision=1)
+    for parts in ([Part(wrong, Told("n", told))], [Part(frame), Part(wrong, Told("n", told))]):
+        with pytest.raises(LakeError, match="subscribed: refused by the rule network_is_known"):
+            lake.replace_month(SUBSCRIBED, parts, OCTOBER, revision=1)
+    assert sorted(tuple(row) for row in lake.read(SUBSCRIBED).collect()) == expected
+
+    assert lake.replace_month(SUBSCRIBED, [Part(frame.limit(1)), Part(numbered, Told("n", told))], OCTOBER, revision=1) == 3
 
 
 @pytest.mark.spark
