@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from heapq import heapreplace
 from itertools import accumulate, groupby
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -278,11 +279,15 @@ def _in_order(works: Sequence[_Work], count: int) -> list[list[_Work]]:
 
 
 def _alike(works: Sequence[_Work], count: int) -> list[list[_Work]]:
-    """So many groups, or fewer, as alike as can be, each in the order of delivery."""
-    groups: list[list[_Work]] = [[] for _ in range(count)]
+    """So many groups, or fewer, as alike as can be: the heaviest first, each to who has least. Within a group the order stays."""
+    loads, group_of = [(0, group) for group in range(count)], {}
     for work in sorted(works, key=lambda work: -work.weight):
-        min(groups, key=lambda group: sum(of.weight for of in group)).append(work)
-    return [sorted(group, key=lambda work: (work.file_number, work.part.begin_octet)) for group in groups if group]
+        load, group_of[work] = loads[0]
+        heapreplace(loads, (load + work.weight, group_of[work]))
+    groups: dict[int, list[_Work]] = {}
+    for work in works:
+        groups.setdefault(group_of[work], []).append(work)
+    return [*groups.values()]
 
 
 def _parallelism(workplace: Workplace) -> int:
